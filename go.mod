@@ -1,0 +1,3 @@
+module github.com/comity-im/comity
+
+go 1.26
