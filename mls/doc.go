@@ -1,0 +1,40 @@
+// Package mls implements Messaging Layer Security (RFC 9420) and the MLS
+// extensions that messaging providers need (draft-ietf-mls-extensions-10:
+// application data in the group, SelfRemove, safe AAD, framing of
+// application content, application PSKs and the safe exporter).
+//
+// [Group] comes first: a member's view of a group, which creates, sends and
+// follows it. [PublicGroup] is the view of one who is not a member, such as
+// a hub: it verifies all that can be verified without secrets. Both share
+// [State], the immutable public state of one epoch, and [StagedCommit], a
+// verified change that takes effect only when it is merged. [Config] brings
+// what the package cannot know: who a credential belongs to, and the logic
+// of application components.
+//
+// Nothing changes before Merge: an operation that fails leaves the group as
+// it was. Every key is used once and wiped afterwards; what
+// [Group.Records] hands out for storage holds no consumed key.
+//
+// Decoded values alias their input, except those of [Unmarshal], which
+// copies it first. A LeafNode, KeyPackage, GroupInfo or message keeps the
+// bytes in which it was received, since they are what was signed: to change
+// one, build a new one.
+//
+// Suites with Curve448 are known but not usable. ReInit and branching of
+// groups are not offered; a ReInit proposal is validated as such.
+package mls
+
+import (
+	"bytes"
+
+	"github.com/comity-im/comity/internal/tlspl"
+)
+
+// Marshal returns the encoding of v.
+func Marshal(v tlspl.Marshaler) ([]byte, error) { return tlspl.Marshal(v) }
+
+// Unmarshal decodes b into v and fails unless all of b is consumed. v does
+// not alias b.
+func Unmarshal(b []byte, v tlspl.Unmarshaler) error {
+	return tlspl.Unmarshal(bytes.Clone(b), v)
+}
