@@ -2,6 +2,7 @@ package mls
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/comity-im/comity/internal/tlspl"
 )
@@ -102,3 +103,28 @@ func (s *GroupSecrets) UnmarshalTLS(r *tlspl.Reader) {
 	}
 	s.PSKs = tlspl.ReadVector(r, maxCommitProposals, func(r *tlspl.Reader, id *PreSharedKeyID) { id.UnmarshalTLS(r) })
 }
+
+// welcomeLabel is the label under which GroupSecrets are encrypted (RFC 9420
+// section 12.4.3.1).
+const welcomeLabel = "Welcome"
+
+// openSecrets decrypts the GroupSecrets for the KeyPackage named by ref.
+func (m *Welcome) openSecrets(s *suite, ref KeyPackageRef, initPriv []byte) (*GroupSecrets, error) {
+	e := m.Find(ref)
+	if e == nil {
+		return nil, fmt.Errorf("%w: it holds no secrets for this key package", ErrInvalidWelcome)
+	}
+	pt, err := DecryptWithLabel(s.id, initPriv, welcomeLabel, m.EncryptedGroupInfo, e.EncryptedGroupSecrets)
+	if err != nil {
+		return nil, fmt.Errorf("mls: group secrets of the Welcome: %w", err)
+	}
+	gs := new(GroupSecrets)
+	if err := tlspl.Unmarshal(pt, gs); err != nil {
+		wipe(pt)
+		return nil, fmt.Errorf("mls: group secrets of the Welcome: %w", err)
+	}
+	return gs, nil
+}
+
+// wipe destroys the secrets.
+func (s *GroupSecrets) wipe() { wipe(s.JoinerSecret, s.PathSecret) }
