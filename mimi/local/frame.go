@@ -77,8 +77,9 @@ const (
 // device may start. It may be sent before the device is a member; events
 // follow once it is. All mail that is not acknowledged is sent unasked when a
 // stream opens, and new mail as it arrives; ackMail confirms all mail up to
-// its number. caughtUp says that the client has everything up to position,
-// closed that the device may read nothing after it.
+// its number. caughtUp says, once for each subscribe, that the client has
+// everything there was up to position; closed that the device may read nothing
+// after it.
 type Frame struct {
 	Type     FrameType
 	Room     mimi.URI
