@@ -77,9 +77,12 @@ func (p *Peers) directory(ctx context.Context, q *peer) (*mimi.Directory, error)
 			return nil, err
 		case q.dirFetch == nil:
 			done := make(chan struct{})
-			q.dirFetch = done
 			// The fetch serves all who wait, so it does not end with this caller.
-			p.work.Go(func() { p.fetchDirectory(q, done) })
+			if !p.start(func() { p.fetchDirectory(q, done) }) {
+				q.mu.Unlock()
+				return nil, fmt.Errorf("federation: %s: %w", q.domain, ErrClosed)
+			}
+			q.dirFetch = done
 		}
 		wait := q.dirFetch
 		q.mu.Unlock()

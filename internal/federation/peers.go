@@ -64,12 +64,15 @@ type Peers struct {
 	base  *url.URL
 	allow map[string]bool
 
-	mu    sync.Mutex
+	mu    sync.Mutex       // guards peers and chain; taken before a peer's
 	peers map[string]*peer // by domain; every key passed Allowed
 	chain map[[32]byte]verifiedChain
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
+
+	life   sync.Mutex // guards closed, and work against Close; taken last
+	closed bool
 	work   sync.WaitGroup // fetches under way
 }
 
@@ -140,6 +143,9 @@ func New(cfg Config) (*Peers, error) {
 // Close makes later requests fail, waits for fetches under way and closes idle
 // connections.
 func (p *Peers) Close() error {
+	p.life.Lock()
+	p.closed = true
+	p.life.Unlock()
 	p.cancel()
 	p.work.Wait()
 	p.mu.Lock()
@@ -148,6 +154,16 @@ func (p *Peers) Close() error {
 		closeIdle(q.rt)
 	}
 	return nil
+}
+
+// start runs f in a goroutine that Close waits for; false after Close.
+func (p *Peers) start(f func()) bool {
+	p.life.Lock()
+	defer p.life.Unlock()
+	if !p.closed {
+		p.work.Go(f)
+	}
+	return !p.closed
 }
 
 // Domain returns our own provider domain.
