@@ -84,6 +84,7 @@ func (p *Peers) connected(q *peer) {
 	if was > 0 {
 		p.cfg.Metrics.Failing(q.domain, 0)
 		p.cfg.Log.Info("peer can be reached again", "peer", q.domain, "failures", was)
+		p.alive(q)
 	}
 }
 

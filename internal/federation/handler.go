@@ -173,6 +173,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, endpoint Endpoint
 		return peer, 0, 0, err
 	}
 	defer done()
+	p.alive(q)
 	uri, err := parseKey(endpoint, key)
 	if err != nil {
 		return peer, 0, 0, err

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/comity-im/comity/mimi"
@@ -70,6 +71,8 @@ type Peers struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
+
+	heard atomic.Pointer[func(domain string)] // told of signs of life
 
 	life   sync.Mutex // guards closed, and work against Close; taken last
 	closed bool
@@ -164,6 +167,19 @@ func (p *Peers) start(f func()) bool {
 		p.work.Go(f)
 	}
 	return !p.closed
+}
+
+// onHeard sets the function that is told when a peer shows signs of life.
+func (p *Peers) onHeard(f func(domain string)) { p.heard.Store(&f) }
+
+// alive notes that a peer is there. It must not be called with locks held.
+func (p *Peers) alive(q *peer) {
+	q.mu.Lock()
+	q.downUntil = time.Time{}
+	q.mu.Unlock()
+	if f := p.heard.Load(); f != nil {
+		(*f)(q.domain)
+	}
 }
 
 // Domain returns our own provider domain.
