@@ -1,0 +1,150 @@
+package mls
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config is what a [Group] or [PublicGroup] needs from outside. Its functions
+// and interfaces may be called from any goroutine that uses a group, and
+// never change a group themselves.
+type Config struct {
+	// Credentials judges whether a credential is genuine and whose it is.
+	// Required.
+	Credentials CredentialVerifier
+	// Components holds the logic of application components. A proposal for
+	// a component that is not in it is invalid.
+	Components Components
+	// Now returns the time; nil means time.Now.
+	Now func() time.Time
+	// Limits bounds what is accepted; its zero value means the defaults.
+	Limits Limits
+	// SkipLifetime accepts leaves outside of their lifetime. RFC 9420
+	// section 7.3 leaves the check to the receiver, since a message may be
+	// processed long after it was sent: set it for a party that must follow
+	// what others decided (a member, a replica), not for one that decides
+	// (a hub, a committer).
+	SkipLifetime bool
+	// ExternalProposals decides about a proposal of the external sender with
+	// the given index in the external_senders extension. An error refuses
+	// it; nil refuses all.
+	ExternalProposals func(s *State, p *Proposal, sender uint32) error
+	// NewMemberProposals decides about a client that proposes its own Add.
+	// An error refuses it; nil refuses all.
+	NewMemberProposals func(s *State, kp *KeyPackage) error
+}
+
+// A CredentialVerifier is the application's authentication service (RFC 9420
+// section 5.3.1). It must be safe for concurrent use. Its errors are wrapped
+// in errors that match ErrCredential.
+type CredentialVerifier interface {
+	// VerifyCredential reports whether c is genuine at the given time and
+	// entitles the holder of signatureKey. It is called for every leaf that
+	// comes into a tree and for every external sender.
+	VerifyCredential(c *Credential, signatureKey []byte, now time.Time) error
+	// VerifySuccessor reports whether new may take the place of old: both
+	// must stand for the same client. It is called when a member's leaf is
+	// replaced, and when an external commit removes an old leaf of its
+	// sender.
+	VerifySuccessor(old, new *LeafNode) error
+}
+
+// Components maps the components of an application to their logic.
+type Components map[ComponentID]Component
+
+// A Component interprets AppDataUpdate proposals (mls-extensions
+// section 4.7). Its functions are pure: every member must come to the same
+// result.
+type Component interface {
+	// Update returns the new data of the component after the updates of one
+	// commit, in their order. present tells whether there is old data. An
+	// error makes the proposal list invalid.
+	Update(old []byte, present bool, updates [][]byte) (new []byte, err error)
+	// Remove returns an error unless the data may be removed.
+	Remove(old []byte) error
+}
+
+// An EphemeralComponent is a Component that accepts AppEphemeral proposals,
+// too (mls-extensions section 4.8).
+type EphemeralComponent interface {
+	Component
+	// Ephemeral returns an error if data is not valid.
+	Ephemeral(data []byte) error
+}
+
+var errNoCredentials = errors.New("mls: Config.Credentials is nil: set a CredentialVerifier")
+
+// withDefaults returns a copy of c with every zero field replaced.
+func (c Config) withDefaults() (*Config, error) {
+	if c.Credentials == nil {
+		return nil, errNoCredentials
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Limits = c.Limits.withDefaults()
+	return &c, nil
+}
+
+// verifyCredential asks the application about a credential.
+func (c *Config) verifyCredential(cred *Credential, key []byte) error {
+	if err := c.Credentials.VerifyCredential(cred, key, c.Now()); err != nil {
+		return fmt.Errorf("%w: %w", ErrCredential, err)
+	}
+	return nil
+}
+
+// verifySuccessor asks the application whether a leaf may replace another.
+func (c *Config) verifySuccessor(old, new *LeafNode) error {
+	if err := c.Credentials.VerifySuccessor(old, new); err != nil {
+		return fmt.Errorf("%w: %w", ErrCredential, err)
+	}
+	return nil
+}
+
+// parallel calls f for 0 to n-1 on as many goroutines as there are
+// processors and returns the error of the lowest index that failed, or nil.
+// Fewer calls than a goroutine is worth run in the caller's.
+func parallel(n int, f func(i int) error) error {
+	workers := min(runtime.GOMAXPROCS(0), n/4)
+	if workers < 2 {
+		for i := range n {
+			if err := f(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var (
+		next   atomic.Int64
+		mu     sync.Mutex
+		failed = n
+		first  error
+		wg     sync.WaitGroup
+	)
+	for range workers {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := f(i); err != nil {
+					mu.Lock()
+					if i < failed {
+						failed, first = i, err
+					}
+					mu.Unlock()
+					next.Store(int64(n)) // later ones do not matter
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}

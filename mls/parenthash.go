@@ -1,0 +1,123 @@
+package mls
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/comity-im/comity/internal/tlspl"
+)
+
+// parentHash returns the parent hash of p, whose child off the path has the
+// given original tree hash (RFC 9420 section 7.9).
+//
+//	struct {
+//	    HPKEPublicKey encryption_key;
+//	    opaque parent_hash<V>;
+//	    opaque original_sibling_tree_hash<V>;
+//	} ParentHashInput;
+func (t *tree) parentHash(p *ParentNode, sibling []byte) []byte {
+	var space [256]byte
+	w := tlspl.NewWriter(space[:0])
+	w.Opaque(p.EncryptionKey)
+	w.Opaque(p.ParentHash)
+	w.Opaque(sibling)
+	return t.digest(w)
+}
+
+// mergePath replaces the direct path of leaf l by one with the given public
+// keys, in the order of the filtered direct path, and returns the parent hash
+// that the leaf must carry (sections 7.5 and 7.9.2). No key may be in the tree
+// already, the replaced nodes included (section 12.4.2).
+func (t *tree) mergePath(l LeafIndex, keys [][]byte) ([]byte, error) {
+	filtered := t.filteredPath(l)
+	if len(keys) != len(filtered) {
+		return nil, fmt.Errorf("path of %d nodes where the filtered direct path of leaf %d has %d", len(keys), l, len(filtered))
+	}
+	for i, key := range keys {
+		if x, ok := t.encryption.get(key); ok {
+			return nil, fmt.Errorf("key %d of the path is that of node %d: %w", i, x, errDuplicateKey)
+		}
+	}
+	t.blankDirectPath(l)
+	hash := []byte{}
+	for i, x := range slices.Backward(filtered) {
+		p := &ParentNode{EncryptionKey: keys[i], ParentHash: hash}
+		if err := t.setParent(x, p); err != nil {
+			return nil, err
+		}
+		s := copathChild(x, l)
+		// Nothing is unmerged at a new node, so the sibling's original tree
+		// hash is its present one.
+		hash = t.parentHash(p, t.hash(t.node(s), s))
+	}
+	return hash, nil
+}
+
+// verifyParentHashes checks that every non-blank parent is parent-hash valid:
+// exactly one node below it carries its parent hash and was updated together
+// with it (section 7.9.2).
+func (t *tree) verifyParentHashes() error {
+	return t.verifyParentHashesBelow(t.root, rootPosition(t.depth))
+}
+
+func (t *tree) verifyParentHashesBelow(n *treeNode, x nodeIndex) error {
+	if n.isLeaf() {
+		return nil
+	}
+	if n.parent != nil {
+		links := 0
+		if t.linked(n.parent, n.left, x.left(), n.right, x.right()) {
+			links++
+		}
+		if t.linked(n.parent, n.right, x.right(), n.left, x.left()) {
+			links++
+		}
+		if links != 1 {
+			return fmt.Errorf("node %d is linked by parent hash to %d nodes below it, where exactly one is right", x, links)
+		}
+	}
+	if err := t.verifyParentHashesBelow(n.left, x.left()); err != nil {
+		return err
+	}
+	return t.verifyParentHashesBelow(n.right, x.right())
+}
+
+// linked reports whether some node at or below the child c (at cx) of the
+// parent p has a parent hash that is valid with respect to p; s (at sx) is
+// the other child.
+//
+// Such a node D is all of c's resolution but for the leaves that are unmerged
+// at p. That leaves at most one candidate, and a resolution with more nodes
+// than that is not walked to its end.
+func (t *tree) linked(p *ParentNode, c *treeNode, cx nodeIndex, s *treeNode, sx nodeIndex) bool {
+	unmerged := below(p.UnmergedLeaves, cx)
+	var d *treeNode
+	count, others := 0, 0
+	t.resolve(c, cx, func(x nodeIndex, n *treeNode) bool {
+		count++
+		if !n.isLeaf() || !containsLeaf(unmerged, x.leaf()) {
+			d = n
+			others++
+		}
+		return others <= 1 && count <= len(unmerged)+1
+	})
+	if others != 1 || count != len(unmerged)+1 {
+		return false
+	}
+	var carried []byte
+	switch {
+	case d.parent != nil:
+		carried = d.parent.ParentHash
+	case d.leaf.Source == LeafSourceCommit:
+		carried = d.leaf.ParentHash
+	default:
+		return false
+	}
+	return bytes.Equal(carried, t.parentHash(p, t.hashWithout(s, sx, p.UnmergedLeaves)))
+}
+
+func containsLeaf(increasing []LeafIndex, l LeafIndex) bool {
+	_, ok := slices.BinarySearch(increasing, l)
+	return ok
+}

@@ -1,0 +1,4 @@
+package mls
+
+// stagedPrivate is what a Group keeps with a StagedCommit.
+type stagedPrivate struct{}
