@@ -72,41 +72,12 @@ func newState(s *suite, t *tree, context GroupContext, tag []byte) (*State, erro
 func (s *State) withTag(tag []byte) *State {
 	c := *s
 	c.confirmationTag = bytes.Clone(tag)
-	c.interim = s.suite.interimHash(s.context.ConfirmedTranscriptHash, tag)
+	interim, err := s.suite.interimTranscriptHash(s.context.ConfirmedTranscriptHash, tag)
+	if err != nil {
+		panic("mls: confirmation tag without encoding: " + err.Error()) // its length was checked
+	}
+	c.interim = interim
 	return &c
-}
-
-// interimHash is interim_transcript_hash of an epoch (section 8.2):
-//
-//	struct { MAC confirmation_tag; } InterimTranscriptHashInput;
-func (s *suite) interimHash(confirmed, tag []byte) []byte {
-	var w tlspl.Writer
-	w.Opaque(tag)
-	input, err := w.Bytes()
-	if err != nil {
-		panic("mls: confirmation tag without encoding: " + err.Error())
-	}
-	return s.sum(confirmed, input)
-}
-
-// confirmedHash is the confirmed_transcript_hash of the epoch that a commit
-// begins; interim is that of the epoch before (section 8.2):
-//
-//	struct {
-//	    WireFormat wire_format;
-//	    FramedContent content; /* with content_type == commit */
-//	    opaque signature<V>;
-//	} ConfirmedTranscriptHashInput;
-func (s *suite) confirmedHash(interim []byte, commit *AuthenticatedContent) ([]byte, error) {
-	var w tlspl.Writer
-	w.Uint16(uint16(commit.WireFormat))
-	commit.Content.MarshalTLS(&w)
-	w.Opaque(commit.Auth.Signature)
-	input, err := w.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	return s.sum(interim, input), nil
 }
 
 // initialState returns the state of a new group of one member, in epoch 0

@@ -1,0 +1,312 @@
+package mls
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/comity-im/comity/internal/tlspl"
+)
+
+// A Record is one entry of a group's stored form: a key that is unique within
+// the group, and a value.
+type Record struct {
+	Key   string
+	Value []byte
+}
+
+// Records is a change of stored records. Whoever keeps them applies all of it
+// in one transaction.
+type Records struct {
+	Put    []Record
+	Delete []string
+}
+
+// Empty reports whether there is nothing to store.
+func (r *Records) Empty() bool { return len(r.Put) == 0 && len(r.Delete) == 0 }
+
+// The keys of a PublicGroup's records. Tree nodes and proposals carry their
+// position in hexadecimal.
+const (
+	keyState    = "state"
+	keyNode     = "node/"
+	keyProposal = "proposal/"
+)
+
+// stateRecordVersion is the version of the header record's format.
+const stateRecordVersion = 1
+
+func positionKey(prefix string, x uint32) string { return fmt.Sprintf("%s%08x", prefix, x) }
+
+// Records returns what must be stored to go from the group since to g; nil
+// stands for an empty store. It is a pure function of both. Apart from the
+// header it holds only tree nodes and proposals that differ.
+func (g *PublicGroup) Records(since *PublicGroup) Records {
+	var r Records
+	if since == nil {
+		since = &PublicGroup{}
+	}
+	g.state.records(&r, since.state)
+	g.pending.records(&r, &since.pending)
+	return r
+}
+
+// records appends what must be stored to go from the state since, which may
+// be nil, to s.
+func (s *State) records(r *Records, since *State) {
+	if s == since {
+		return
+	}
+	r.Put = append(r.Put, Record{keyState, mustMarshal((*stateRecord)(s))})
+	var old *treeNode
+	oldDepth := s.tree.depth
+	if since != nil {
+		old, oldDepth = since.tree.root, since.tree.depth
+	}
+	top := max(s.tree.depth, oldDepth)
+	diffNodes(r, alignRoot(old, oldDepth, top), alignRoot(s.tree.root, s.tree.depth, top), rootPosition(top))
+}
+
+// alignRoot returns the root of a tree as if the tree had depth top: it
+// becomes the leftmost subtree of that height.
+func alignRoot(root *treeNode, depth, top int) *treeNode {
+	for ; root != nil && depth < top; depth++ {
+		root = &treeNode{left: root}
+	}
+	return root
+}
+
+// diffNodes appends the changes between two versions of the node at x; nil
+// stands for a blank subtree. Subtrees that both versions share are skipped.
+func diffNodes(r *Records, old, now *treeNode, x nodeIndex) {
+	if old == now {
+		return
+	}
+	var was, is treeNode
+	if old != nil {
+		was = *old
+	}
+	if now != nil {
+		is = *now
+	}
+	if was.leaf != is.leaf || was.parent != is.parent {
+		n := Node{Leaf: is.leaf, Parent: is.parent}
+		if key := positionKey(keyNode, uint32(x)); n.Blank() {
+			r.Delete = append(r.Delete, key)
+		} else {
+			r.Put = append(r.Put, Record{key, mustMarshal(&n)})
+		}
+	}
+	if !x.isLeaf() {
+		diffNodes(r, was.left, is.left, x.left())
+		diffNodes(r, was.right, is.right, x.right())
+	}
+}
+
+// records appends the changes between two lists of pending proposals.
+func (c *proposalCache) records(r *Records, since *proposalCache) {
+	for i := range c.list {
+		if i >= len(since.list) || !bytes.Equal(c.list[i].Ref, since.list[i].Ref) {
+			r.Put = append(r.Put, Record{positionKey(keyProposal, uint32(i)), mustMarshal(c.list[i].Message)})
+		}
+	}
+	for i := len(c.list); i < len(since.list); i++ {
+		r.Delete = append(r.Delete, positionKey(keyProposal, uint32(i)))
+	}
+}
+
+// A stateRecord is the stored form of a State without its tree:
+//
+//	struct {
+//	    uint8 version = 1;
+//	    uint8 depth;
+//	    GroupContext context;
+//	    MAC confirmation_tag;
+//	    optional<ReInit> reinit;
+//	} StateRecord;
+type stateRecord State
+
+func (s *stateRecord) MarshalTLS(w *tlspl.Writer) {
+	w.Uint8(stateRecordVersion)
+	w.Uint8(uint8(s.tree.depth))
+	w.Raw(s.encoded)
+	w.Opaque(s.confirmationTag)
+	w.Optional(s.reInit != nil, func(w *tlspl.Writer) { w.Value(s.reInit) })
+}
+
+func (s *stateRecord) UnmarshalTLS(r *tlspl.Reader) {
+	*s = stateRecord{tree: new(tree)}
+	if v := r.Uint8(); r.Err() == nil && v != stateRecordVersion {
+		r.Failf("stored state of version %d; this program reads version %d", v, stateRecordVersion)
+	}
+	if s.tree.depth = int(r.Uint8()); s.tree.depth > maxDepth {
+		r.Failf("stored tree of depth %d", s.tree.depth)
+	}
+	r.Value(&s.context)
+	s.confirmationTag = r.Opaque(maxHashSize)
+	if r.Optional() {
+		s.reInit = new(ReInit)
+		r.Value(s.reInit)
+	}
+}
+
+// LoadPublicGroup returns the group whose records were stored. Unknown keys
+// are ignored. It verifies that the records fit together: the tree must be
+// well-formed, with valid parent hashes, and have the hash that the
+// GroupContext names. Signatures of leaves, which were verified when they
+// came in, are not verified again; those of pending proposals are.
+func LoadPublicGroup(cfg Config, records map[string][]byte) (*PublicGroup, error) {
+	c, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s, err := loadState(c, records)
+	if err != nil {
+		return nil, err
+	}
+	g := &PublicGroup{cfg: c, state: s}
+	messages, err := loadProposals(records)
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range messages {
+		a, err := s.openPublic(m, ContentProposal)
+		if err != nil {
+			return nil, fmt.Errorf("%w: pending proposal %d: %w", ErrState, i, err)
+		}
+		if err := g.pending.restore(s, m, a); err != nil {
+			return nil, fmt.Errorf("%w: pending proposal %d: %w", ErrState, i, err)
+		}
+	}
+	return g, nil
+}
+
+// restore appends a proposal that was verified in epoch s before it was
+// stored, and whose signature was verified again. What the application
+// decided about it then is not asked again.
+func (c *proposalCache) restore(s *State, m *MLSMessage, a *AuthenticatedContent) error {
+	ref, err := a.proposalRef(s.suite)
+	if err != nil {
+		return err
+	}
+	q := &QueuedProposal{
+		Proposal: *a.Content.Proposal, Sender: a.Content.Sender,
+		Ref: ref, Message: m, AAD: a.Content.AuthenticatedData,
+	}
+	if err := checkProposalSender(q); err != nil {
+		return err
+	}
+	q.checkedIn = s
+	return c.add(q, len(c.list)+1)
+}
+
+// loadState restores a State from the records of one.
+func loadState(cfg *Config, records map[string][]byte) (*State, error) {
+	header, ok := records[keyState]
+	if !ok {
+		return nil, fmt.Errorf("%w: no record %q", ErrState, keyState)
+	}
+	var stored stateRecord
+	if err := Unmarshal(header, &stored); err != nil {
+		return nil, fmt.Errorf("%w: record %q: %w", ErrState, keyState, err)
+	}
+	s, err := stored.context.CipherSuite.params()
+	if err != nil {
+		return nil, err
+	}
+	width := 1<<(stored.tree.depth+1) - 1
+	if width > 4*cfg.Limits.MaxMembers+1 {
+		return nil, fmt.Errorf("%w: stored tree of %d nodes", ErrLimit, width)
+	}
+	nodes := make(RatchetTree, width)
+	for key, value := range records {
+		x, ok, err := position(key, keyNode)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		if int64(x) >= int64(width) {
+			return nil, fmt.Errorf("%w: record %q lies outside of the tree", ErrState, key)
+		}
+		if err := Unmarshal(value, &nodes[x]); err != nil {
+			return nil, fmt.Errorf("%w: record %q: %w", ErrState, key, err)
+		}
+	}
+	for len(nodes) > 0 && nodes[len(nodes)-1].Blank() {
+		nodes = nodes[:len(nodes)-1]
+	}
+	t, err := nodes.buildTree(s)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	t.freeze()
+	if t.depth != stored.tree.depth || !bytes.Equal(t.treeHash(), stored.context.TreeHash) {
+		return nil, fmt.Errorf("%w: the tree is not the one of the GroupContext", ErrState)
+	}
+	if err := t.verifyStructure(cfg.Limits.MaxMembers); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if len(stored.confirmationTag) != s.nh() {
+		return nil, fmt.Errorf("%w: confirmation tag of %d octets", ErrState, len(stored.confirmationTag))
+	}
+	st, err := newState(s, t, stored.context, stored.confirmationTag)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if err := t.checkSupport(&st.params); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	st.reInit = stored.reInit
+	return st, nil
+}
+
+// loadProposals returns the messages of pending proposals in order.
+func loadProposals(records map[string][]byte) ([]*MLSMessage, error) {
+	type entry struct {
+		at uint32
+		m  *MLSMessage
+	}
+	var list []entry
+	for key, value := range records {
+		at, ok, err := position(key, keyProposal)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		m := new(MLSMessage)
+		if err := Unmarshal(value, m); err != nil {
+			return nil, fmt.Errorf("%w: record %q: %w", ErrState, key, err)
+		}
+		list = append(list, entry{at, m})
+	}
+	slices.SortFunc(list, func(a, b entry) int { return cmp.Compare(a.at, b.at) })
+	messages := make([]*MLSMessage, len(list))
+	for i, e := range list {
+		if e.at != uint32(i) {
+			return nil, fmt.Errorf("%w: pending proposal %d is missing", ErrState, i)
+		}
+		messages[i] = e.m
+	}
+	return messages, nil
+}
+
+// position returns the position in a key with the given prefix; ok is false
+// for other keys.
+func position(key, prefix string) (x uint32, ok bool, err error) {
+	digits, ok := strings.CutPrefix(key, prefix)
+	if !ok {
+		return 0, false, nil
+	}
+	n, err := strconv.ParseUint(digits, 16, 32)
+	if err != nil || len(digits) != 8 {
+		return 0, false, fmt.Errorf("%w: record key %q", ErrState, key)
+	}
+	return uint32(n), true, nil
+}
