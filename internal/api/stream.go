@@ -1,0 +1,136 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/comity-im/comity/internal/delivery"
+	"github.com/comity-im/comity/internal/tlspl"
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mimi/local"
+)
+
+// stream registers the WebSocket. huma has no word for one, so it is described
+// by hand.
+func (a *API) stream() {
+	a.doc.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "stream", Method: http.MethodGet, Path: local.PathStream,
+		Summary:     "Open the stream of events and mail (WebSocket, binary frames of package mimi/local)",
+		Description: "The client subscribes to each room after the position it has, and may do so again at any time.",
+		Security:    []map[string][]string{{"device": {}}},
+		Responses: map[string]*huma.Response{
+			"101": {Description: "the WebSocket is open"},
+			"401": {Description: "no valid token"},
+		},
+	})
+	a.mux.HandleFunc("GET "+local.PathStream, func(w http.ResponseWriter, r *http.Request) {
+		device, err := a.device(r.Context(), r.Header.Get("Authorization"))
+		if err != nil {
+			writeProblem(w, err)
+			return
+		}
+		uri, err := mimi.ParseURI(device.URI)
+		if err != nil {
+			writeProblem(w, err)
+			return
+		}
+		// The token authenticates, so another origin gains nothing by connecting.
+		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+			InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled,
+		})
+		if err != nil {
+			return // Accept has answered
+		}
+		defer conn.CloseNow()
+		conn.SetReadLimit(local.MaxClientFrame)
+		err = a.serve(r.Context(), uri, conn)
+		code, reason := closing(err)
+		if code == websocket.StatusInternalError {
+			a.cfg.Log.ErrorContext(r.Context(), "stream failed", "device", device.URI, "error", err)
+		} else {
+			a.cfg.Log.DebugContext(r.Context(), "stream ended", "device", device.URI, "error", err)
+		}
+		_ = conn.Close(code, reason)
+	})
+}
+
+// serve runs the stream of one connection until either side ends it.
+func (a *API) serve(ctx context.Context, device mimi.URI, conn *websocket.Conn) error {
+	s := a.cfg.Delivery.Open(device, &sink{conn, a.cfg.WriteTimeout})
+	defer s.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Run(ctx) })
+	group.Go(func() error { return read(ctx, s, conn) })
+	group.Go(func() error { return a.probe(ctx, conn) })
+	return group.Wait()
+}
+
+// read hands the client's frames to the stream.
+func read(ctx context.Context, s *delivery.Stream, conn *websocket.Conn) error {
+	for {
+		kind, b, err := conn.Read(ctx)
+		if err != nil {
+			return err
+		}
+		if kind != websocket.MessageBinary {
+			return delivery.ErrFrame
+		}
+		var f local.Frame
+		if err := tlspl.Unmarshal(b, &f); err != nil {
+			return err
+		}
+		if err := s.Handle(ctx, &f); err != nil {
+			return err
+		}
+	}
+}
+
+// probe finds out that a client went away without a word.
+func (a *API) probe(ctx context.Context, conn *websocket.Conn) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(a.cfg.PingEvery):
+		}
+		ping, cancel := context.WithTimeout(ctx, a.cfg.WriteTimeout)
+		err := conn.Ping(ping)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// sink writes frames to a connection and gives up on one that takes too long.
+type sink struct {
+	conn    *websocket.Conn
+	timeout time.Duration
+}
+
+func (s *sink) Send(ctx context.Context, frame []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.conn.Write(ctx, websocket.MessageBinary, frame)
+}
+
+// closing maps why a stream ended to what the client is told.
+func closing(err error) (websocket.StatusCode, string) {
+	switch {
+	case websocket.CloseStatus(err) != -1, errors.Is(err, context.Canceled):
+		return websocket.StatusNormalClosure, ""
+	case errors.Is(err, delivery.ErrFrame), errors.Is(err, tlspl.ErrSyntax), errors.Is(err, delivery.ErrTooMany):
+		return websocket.StatusPolicyViolation, err.Error()[:min(len(err.Error()), 120)]
+	case errors.Is(err, delivery.ErrClosed):
+		return websocket.StatusGoingAway, "the device was disconnected"
+	case errors.Is(err, context.DeadlineExceeded):
+		return websocket.StatusTryAgainLater, "too slow"
+	}
+	return websocket.StatusInternalError, ""
+}
