@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
 )
 
@@ -160,7 +161,11 @@ func (p *Peers) get(ctx context.Context, q *peer, url string, what Endpoint) ([]
 	if err != nil {
 		return nil, nil, fmt.Errorf("federation: %s: %w: %w", q.domain, ErrBadPeer, err)
 	}
-	return p.roundTrip(q, req, what, 0, p.cfg.Limits.Directory)
+	limit := p.cfg.Limits.Directory
+	if what == endpointAnchor {
+		limit = identity.MaxStatement
+	}
+	return p.roundTrip(q, req, what, 0, limit)
 }
 
 // roundTrip sends req to q and returns the body of a 2xx response.

@@ -6,8 +6,8 @@
 // trust (roots, the allowlist) and what we know of each peer (connections,
 // directory). [Peers.Do] sends one request, [NewHandler] answers requests by
 // calling a [Backend], [Outbox] keeps every follower up to date with the rooms
-// it follows, and [Anchors] fetches and checks the certificate authority that
-// each peer vouches for.
+// it follows, and [Peers.Anchors] fetches and checks the certificate authority
+// that each peer vouches for.
 //
 // Promises:
 //

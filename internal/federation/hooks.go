@@ -55,7 +55,7 @@ type Limiter interface {
 type Limits struct {
 	Request        map[Endpoint]int64 // octets of a request body
 	Response       map[Endpoint]int64 // octets of a response body
-	Directory      int64              // octets of a directory document or anchor statement; 64 KiB
+	Directory      int64              // octets of a directory document; 64 KiB
 	PeerInFlight   int                // requests of one peer being answered; 64
 	Peers          int                // domains remembered; 4096
 	RequestTimeout time.Duration      // one outbound request; 30 s

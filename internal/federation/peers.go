@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/comity-im/comity/internal/store"
 	"github.com/comity-im/comity/mimi"
 )
 
@@ -50,6 +51,9 @@ type Config struct {
 	Transport func(domain string) http.RoundTripper
 	// Anchor returns our current anchor statement; nil: none is served.
 	Anchor func() ([]byte, error)
+	// Statements keeps the anchor statements of peers across restarts; nil:
+	// nowhere.
+	Statements store.Settings
 
 	Limiter Limiter          // nil: no limit by rate
 	Limits  Limits           // zero: defaults
