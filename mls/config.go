@@ -23,6 +23,10 @@ type Config struct {
 	Now func() time.Time
 	// Limits bounds what is accepted; its zero value means the defaults.
 	Limits Limits
+	// PSK returns the external, application or resumption key of another
+	// group that id names (RFC 9420 section 8.4); nil means that there is
+	// none. The nonce does not matter for finding the key.
+	PSK func(id *PreSharedKeyID) ([]byte, error)
 	// SkipLifetime accepts leaves outside of their lifetime. RFC 9420
 	// section 7.3 leaves the check to the receiver, since a message may be
 	// processed long after it was sent: set it for a party that must follow

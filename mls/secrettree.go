@@ -48,6 +48,8 @@ type secretTree struct {
 	nodes   map[uint32][]byte
 	senders map[LeafIndex]*[2]*ratchet
 
+	applicationOnly bool // the epoch is over: there are no handshake ratchets
+
 	// What changed since the last call of records.
 	dirtyNodes   map[uint32]bool
 	dirtySenders map[LeafIndex]bool
@@ -135,6 +137,9 @@ func (t *secretTree) expand(leaf LeafIndex) (*expansion, error) {
 	}
 	defer wipe(secret)
 	for kind, label := range []string{"handshake", "application"} {
+		if t.applicationOnly && ratchetKind(kind) == handshakeRatchet {
+			continue
+		}
 		s, err := t.suite.expandWithLabel(secret, label, nil, t.suite.nh())
 		if err != nil {
 			return nil, err
@@ -176,6 +181,10 @@ func (t *secretTree) open(leaf LeafIndex, kind ratchetKind, generation, maxSkip 
 			return nil, err
 		}
 		r = u.expansion.ratchets[kind]
+	}
+	if r == nil {
+		u.discard()
+		return nil, fmt.Errorf("%w: handshake message of a past epoch", ErrWrongEpoch)
 	}
 	if generation < r.next {
 		k, ok := r.skipped[generation]
@@ -296,6 +305,27 @@ func (t *secretTree) take(leaf LeafIndex, kind ratchetKind) (k messageKey, gener
 	return k, generation, nil
 }
 
+// dropHandshake destroys the handshake ratchets, once the epoch is over.
+func (t *secretTree) dropHandshake() {
+	t.applicationOnly = true
+	for leaf, pair := range t.senders {
+		pair[handshakeRatchet].wipe()
+		pair[handshakeRatchet] = nil
+		t.dirtySenders[leaf] = true
+	}
+}
+
+// wipe destroys all secrets of the ratchet.
+func (r *ratchet) wipe() {
+	if r == nil {
+		return
+	}
+	wipe(r.secret)
+	for _, k := range r.skipped {
+		k.wipe()
+	}
+}
+
 // wipe destroys all secrets of the tree.
 func (t *secretTree) wipe() {
 	if t == nil {
@@ -306,10 +336,7 @@ func (t *secretTree) wipe() {
 	}
 	for _, pair := range t.senders {
 		for _, r := range pair {
-			wipe(r.secret)
-			for _, k := range r.skipped {
-				k.wipe()
-			}
+			r.wipe()
 		}
 	}
 	clear(t.nodes)

@@ -66,6 +66,10 @@ func NewSigner(s CipherSuite, private []byte) (Signer, error) {
 		}
 		return ed25519Signer(ed25519.NewKeyFromSeed(private)), nil
 	}
+	// Some encoders drop leading zeros.
+	if size := (p.curve.Params().BitSize + 7) / 8; len(private) > 0 && len(private) < size {
+		private = append(make([]byte, size-len(private)), private...)
+	}
 	key, err := ecdsa.ParseRawPrivateKey(p.curve, private)
 	if err != nil {
 		return nil, fmt.Errorf("%w: ECDSA private key is not a scalar of the curve", ErrKey)

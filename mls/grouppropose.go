@@ -1,0 +1,191 @@
+package mls
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// Propose signs a proposal as a PublicMessage and enqueues it. An Update is
+// made by ProposeUpdate instead.
+func (g *Group) Propose(p Proposal, aad []byte) (*MLSMessage, error) {
+	if err := g.open(); err != nil {
+		return nil, err
+	}
+	if p.Type == ProposalUpdate {
+		return nil, fmt.Errorf("%w: use ProposeUpdate, which makes the new key", ErrInvalidProposal)
+	}
+	return g.propose(p, aad)
+}
+
+func (g *Group) propose(p Proposal, aad []byte) (*MLSMessage, error) {
+	aad, err := g.ownAAD(aad)
+	if err != nil {
+		return nil, err
+	}
+	a := &AuthenticatedContent{
+		WireFormat: WirePublicMessage,
+		Content: FramedContent{
+			GroupID:           g.state.GroupID(),
+			Epoch:             g.state.Epoch(),
+			Sender:            MemberSender(g.own),
+			AuthenticatedData: aad,
+			ContentType:       ContentProposal,
+			Proposal:          &p,
+		},
+	}
+	if err := a.sign(g.signer, g.state.contextBytes()); err != nil {
+		return nil, err
+	}
+	pm, err := a.public(g.suite, g.epoch.membership, g.state.contextBytes())
+	if err != nil {
+		return nil, err
+	}
+	m := &MLSMessage{WireFormat: WirePublicMessage, PublicMessage: pm}
+	q, err := g.state.openProposal(g.cfg, m, a)
+	if err != nil {
+		return nil, err
+	}
+	return m, g.Enqueue(q)
+}
+
+// LeafParams says what changes in the local member's leaf; a nil field stays
+// as it is.
+type LeafParams struct {
+	Signer       Signer // a new signature key
+	Credential   *Credential
+	Capabilities *Capabilities
+	Extensions   Extensions
+}
+
+// template returns the own leaf with p's changes, and the signer for it. The
+// encryption key, source and signature are to be set.
+func (g *Group) template(p *LeafParams) (*LeafNode, Signer) {
+	old, _ := g.state.Member(g.own)
+	leaf := &LeafNode{
+		SignatureKey: old.SignatureKey,
+		Credential:   old.Credential,
+		Capabilities: old.Capabilities,
+		Extensions:   old.Extensions,
+	}
+	signer := g.signer
+	if p != nil {
+		if p.Signer != nil {
+			signer = p.Signer
+			leaf.SignatureKey = bytes.Clone(signer.Public())
+		}
+		if p.Credential != nil {
+			leaf.Credential = *p.Credential
+		}
+		if p.Capabilities != nil {
+			leaf.Capabilities = *p.Capabilities
+		}
+		if p.Extensions != nil {
+			leaf.Extensions = p.Extensions
+		}
+	}
+	return leaf, signer
+}
+
+// ProposeUpdate proposes a new leaf with a new encryption key for the local
+// member. The signature key stays: a commit with CommitOptions.Leaf changes
+// it.
+func (g *Group) ProposeUpdate(p LeafParams, aad []byte) (*MLSMessage, error) {
+	if err := g.open(); err != nil {
+		return nil, err
+	}
+	if p.Signer != nil {
+		return nil, fmt.Errorf("%w: an Update does not change the signature key; commit with it", ErrInvalidProposal)
+	}
+	leaf, signer := g.template(&p)
+	private, public, err := GenerateHPKEKey(g.suite.id)
+	if err != nil {
+		return nil, err
+	}
+	leaf.EncryptionKey, leaf.Source = public, LeafSourceUpdate
+	if err := leaf.sign(signer, g.state.GroupID(), g.own); err != nil {
+		return nil, err
+	}
+	m, err := g.propose(Proposal{Type: ProposalUpdate, Update: &Update{LeafNode: *leaf}}, aad)
+	if err != nil {
+		wipe(private)
+		return nil, err
+	}
+	if g.updates == nil {
+		g.updates = make(map[string][]byte)
+	}
+	g.updates[string(public)] = private
+	return m, nil
+}
+
+// Proposal verifies a proposal message of this epoch. It does not enqueue
+// it; a PrivateMessage, however, opens only once.
+func (g *Group) Proposal(m *MLSMessage) (*QueuedProposal, error) {
+	a, use, err := g.openHandshake(m)
+	if err != nil {
+		return nil, err
+	}
+	q, err := (*QueuedProposal)(nil), fmt.Errorf("%w: not a proposal", ErrInvalidMessage)
+	if a.Content.ContentType == ContentProposal {
+		q, err = g.state.openProposal(g.cfg, m, a)
+	}
+	switch {
+	case use == nil:
+	case err != nil:
+		use.discard()
+	default:
+		use.consume(g.cfg.Limits.MaxSkip)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// Enqueue adds a verified proposal to those that the next commit may name.
+func (g *Group) Enqueue(q *QueuedProposal) error {
+	if err := g.open(); err != nil {
+		return err
+	}
+	if err := g.state.checkProposal(g.cfg, q); err != nil {
+		return err
+	}
+	return g.pending.add(q, g.cfg.Limits.MaxProposals)
+}
+
+// openHandshake authenticates a proposal or commit of the current epoch. use
+// is the key of a PrivateMessage, which the caller consumes or discards.
+func (g *Group) openHandshake(m *MLSMessage) (a *AuthenticatedContent, use *keyUse, err error) {
+	if err := g.open(); err != nil {
+		return nil, nil, err
+	}
+	id, epoch, ok := m.Epoch()
+	switch {
+	case !ok || m.ContentType() == ContentApplication:
+		return nil, nil, fmt.Errorf("%w: not a handshake message", ErrInvalidMessage)
+	case !bytes.Equal(id, g.state.GroupID()):
+		return nil, nil, ErrWrongGroup
+	case epoch != g.state.Epoch():
+		return nil, nil, fmt.Errorf("%w: epoch %d, the group is in epoch %d", ErrWrongEpoch, epoch, g.state.Epoch())
+	}
+	context := g.state.contextBytes()
+	if m.PrivateMessage != nil {
+		a, _, use, err = g.openPrivate(g.currentView(), m.PrivateMessage)
+		return a, use, err
+	}
+	pm := m.PublicMessage
+	if err := pm.checkSender(); err != nil {
+		return nil, nil, err
+	}
+	if err := checkAAD(g.state.usesSafeAAD(), pm.Content.AuthenticatedData); err != nil {
+		return nil, nil, err
+	}
+	key, err := g.state.senderKey(&pm.Content)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := pm.verifyMembership(g.suite, g.epoch.membership, context); err != nil {
+		return nil, nil, err
+	}
+	a = pm.authenticated()
+	return a, nil, a.verify(g.suite.id, key, context)
+}
