@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"runtime"
 	"strings"
@@ -261,6 +262,29 @@ func TestDecodeRefuses(t *testing.T) {
 				t.Error("got a message and an error")
 			}
 		})
+	}
+}
+
+// Every half-precision number is refused in single precision, its
+// neighbours in single precision are not.
+func TestShortestFloat(t *testing.T) {
+	for h := range uint32(0x7c00) {
+		f := float64(h&0x3ff) * 0x1p-24
+		if exp := h >> 10; exp > 0 {
+			f = (1 + float64(h&0x3ff)/1024) * math.Pow(2, float64(exp)-15)
+		}
+		bits := math.Float32bits(float32(f))
+		for _, sign := range []uint32{0, 1 << 31} {
+			if !fitsHalf(bits | sign) {
+				t.Errorf("%g does not fit half precision", f)
+			}
+			if fitsHalf(bits+1|sign) || bits > 0 && fitsHalf((bits-1)|sign) {
+				t.Errorf("a neighbour of %g fits half precision", f)
+			}
+		}
+	}
+	if fitsHalf(math.Float32bits(65536)) || !fitsHalf(math.Float32bits(float32(math.Inf(-1)))) {
+		t.Error("the range of half precision")
 	}
 }
 

@@ -14,7 +14,12 @@ import (
 // escapePasses is how often EscapeHTML parses its text before it escapes
 // every angle bracket instead. Each pass can uncover tags, for example in
 // what was an HTML block.
-const escapePasses = 8
+const escapePasses = 4
+
+// maxParse is the longest Markdown in octets that is parsed. The parser
+// takes quadratic time for some texts, and a gateway passes texts on that
+// others wrote.
+const maxParse = 16 << 10
 
 // EscapeHTML replaces the opening angle bracket of every HTML tag in GFM-MIMI
 // Markdown by &lt;, as the No HTML extension demands of senders (section
@@ -23,7 +28,8 @@ const escapePasses = 8
 // brackets in code, in <scheme:…> links and before anything else stay. It
 // also turns carriage returns into line feeds.
 //
-// The result has no HTML whatever the argument is.
+// The result has no HTML whatever the argument is. In a text of more than
+// 16 KiB, or one that hides tags in tags, every angle bracket is replaced.
 func EscapeHTML(markdown string) string {
 	if strings.Contains(markdown, "\r") {
 		markdown = strings.ReplaceAll(strings.ReplaceAll(markdown, "\r\n", "\n"), "\r", "\n")
@@ -66,6 +72,9 @@ func htmlTags(src []byte) (at []int, ok bool) {
 	if bytes.IndexByte(src, '<') < 0 {
 		return nil, true
 	}
+	if len(src) > maxParse {
+		return nil, false
+	}
 	ok = true
 	// The walker never fails: the function returns no error.
 	_ = ast.Walk(parseGFM(src), func(n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -103,14 +112,11 @@ type Link struct {
 	Target string
 }
 
-// maxLinkSource is the longest Markdown in octets in which Links looks.
-const maxLinkSource = 64 << 10
-
 // Links returns the links of GFM-MIMI Markdown in their order. A link whose
 // target is the URI of a member is a mention (section 9.6); its text is but a
-// hint. A text of more than 64 KiB has no links.
+// hint. A text of more than 16 KiB is not parsed and has no links.
 func Links(markdown string) []Link {
-	if len(markdown) > maxLinkSource {
+	if len(markdown) > maxParse {
 		return nil
 	}
 	var links []Link

@@ -72,6 +72,19 @@ func TestEscapeHTMLNested(t *testing.T) {
 	}
 }
 
+// A long text is not parsed, since that can take long; it is escaped all the
+// same.
+func TestEscapeHTMLLong(t *testing.T) {
+	pad := strings.Repeat("- ", maxParse)
+	got := EscapeHTML(pad + "<b> `<c>`")
+	if want := pad + "&lt;b> `&lt;c>`"; got != want {
+		t.Errorf("got …%q", got[len(pad):])
+	}
+	if hasHTML([]byte(got)) || !hasHTML([]byte(pad+"<b>")) {
+		t.Error("hasHTML of a long text")
+	}
+}
+
 func TestLinks(t *testing.T) {
 	for _, tt := range []struct {
 		in   string
@@ -86,7 +99,7 @@ func TestLinks(t *testing.T) {
 			t.Errorf("Links(%q) = %v, want %v", tt.in, got, tt.want)
 		}
 	}
-	if got := Links("[a](b:c)" + strings.Repeat(" ", maxLinkSource)); got != nil {
+	if got := Links("[a](b:c)" + strings.Repeat(" ", maxParse)); got != nil {
 		t.Errorf("links of a long text: %v", got)
 	}
 }

@@ -54,7 +54,7 @@ func Receive(b []byte, env Envelope) (*Message, MessageID, error) {
 // Receive decodes a message, computes its ID and applies the discard rules of
 // section 9.1. The ID is over b as received. A URI that the message carries
 // must match the one in env and goes into the ID as the message has it; one
-// that it lacks is taken from env.
+// that it lacks is taken from env. The message's byte slices alias b.
 //
 // A message that fails is to be logged, without its content, and discarded.
 // ErrDuplicate is the ordinary result of a repeated delivery; the message and
@@ -205,7 +205,11 @@ func (m *Message) CheckOutgoing(now time.Time) error {
 func checkOutgoingPart(root, p *NestedPart) error {
 	switch part := p.Part.(type) {
 	case SinglePart:
-		for _, index := range contentIDs(part) {
+		refs := contentIDs(part)
+		if _, multi := root.Part.(MultiPart); !multi {
+			refs = nil // there is nothing to refer to: it is prose
+		}
+		for _, index := range refs {
 			target, ok := root.ByIndex(index)
 			if !ok {
 				return wrap(ErrInvalid, "it refers to part %d, which does not exist", index)
