@@ -1,0 +1,350 @@
+package mls
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A party is a client in tests: its keys, and its leaf once it is a member.
+type party struct {
+	name   string
+	signer Signer
+	leaf   LeafIndex
+	keys   treeKeys // as a member
+
+	keyPackage *KeyPackage
+	private    []byte // of keyPackage's leaf
+}
+
+// A world is a group in tests with all of its members, seen by a PublicGroup.
+// Tags are random, since nobody here has the group's secrets.
+type world struct {
+	t     testing.TB
+	cfg   Config
+	suite *suite
+	group *PublicGroup
+	who   map[LeafIndex]*party
+
+	capabilities Capabilities         // of new parties
+	updates      map[LeafIndex][]byte // private keys of leaves that updateLeaf made
+	passive      bool                 // members do not follow
+}
+
+const testComponent ComponentID = 0x8001
+
+var testNow = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// testComponentLogic keeps the last update and refuses "bad".
+type testComponentLogic struct{}
+
+func (testComponentLogic) Update(old []byte, _ bool, updates [][]byte) ([]byte, error) {
+	for _, u := range updates {
+		if string(u) == "bad" {
+			return nil, fmt.Errorf("bad update")
+		}
+		old = append(bytes.Clone(old), u...)
+	}
+	return old, nil
+}
+
+func (testComponentLogic) Remove(old []byte) error {
+	if string(old) == "keep" {
+		return fmt.Errorf("must be kept")
+	}
+	return nil
+}
+
+func (testComponentLogic) Ephemeral(data []byte) error {
+	if string(data) == "bad" {
+		return fmt.Errorf("bad data")
+	}
+	return nil
+}
+
+func testCapabilities(s *suite) Capabilities {
+	return Capabilities{
+		Versions: []ProtocolVersion{MLS10}, CipherSuites: []CipherSuite{s.id},
+		Extensions:  []ExtensionType{ExtensionAppDataDictionary},
+		Proposals:   []ProposalType{ProposalAppDataUpdate, ProposalAppEphemeral, ProposalSelfRemove},
+		Credentials: []CredentialType{CredentialBasic},
+	}
+}
+
+// newWorld makes a group of one member, "0".
+func newWorld(t testing.TB, x ...Extension) *world {
+	t.Helper()
+	w := &world{t: t, suite: mustSuite(t, 1), who: make(map[LeafIndex]*party), updates: make(map[LeafIndex][]byte)}
+	w.capabilities = testCapabilities(w.suite)
+	w.cfg = Config{
+		Credentials: testVerifier{},
+		Components:  Components{testComponent: testComponentLogic{}},
+		Now:         func() time.Time { return testNow },
+	}
+	p := w.newParty("0")
+	p.keys = treeKeys{0: p.private}
+	cfg, err := w.cfg.withDefaults()
+	noError(t, err)
+	leaf, err := p.keyPackage.LeafNode.detached()
+	noError(t, err)
+	s, err := initialState(cfg, w.suite, []byte("group"), x, leaf)
+	noError(t, err)
+	w.who[0] = p
+	w.group, err = NewPublicGroup(w.cfg, w.groupInfoOf(s.withTag(w.random()), p), s.RatchetTree())
+	noError(t, err)
+	return w
+}
+
+// grownWorld has n members, each of which was added by a commit with a path
+// and has then made one itself.
+func grownWorld(t testing.TB, n int, x ...Extension) *world {
+	t.Helper()
+	w := newWorld(t, x...)
+	for i := 1; i < n; i++ {
+		p := w.newParty(fmt.Sprint(i))
+		w.merge(w.stage(w.commit(w.who[0], w.value(AddProposal(p.keyPackage))...)), p)
+		w.merge(w.stage(w.commit(p)))
+	}
+	return w
+}
+
+func (w *world) random() []byte {
+	b := make([]byte, w.suite.nh())
+	_, err := rand.Read(b)
+	noError(w.t, err)
+	return b
+}
+
+func (w *world) newParty(name string) *party {
+	w.t.Helper()
+	signer, _, err := GenerateSigner(w.suite.id, nil)
+	noError(w.t, err)
+	p := &party{name: name, signer: signer}
+	w.newKeyPackage(p, nil)
+	return p
+}
+
+// newKeyPackage gives p a fresh KeyPackage; change may spoil it before it is
+// signed.
+func (w *world) newKeyPackage(p *party, change func(kp *KeyPackage)) {
+	w.t.Helper()
+	private, public, err := GenerateHPKEKey(w.suite.id)
+	noError(w.t, err)
+	_, init, err := GenerateHPKEKey(w.suite.id)
+	noError(w.t, err)
+	kp := &KeyPackage{
+		Version: MLS10, CipherSuite: w.suite.id, InitKey: init,
+		LeafNode: LeafNode{
+			EncryptionKey: public, SignatureKey: p.signer.Public(), Credential: BasicCredential([]byte(p.name)),
+			Capabilities: w.capabilities, Source: LeafSourceKeyPackage,
+			Lifetime: Lifetime{uint64(testNow.Unix()) - 60, uint64(testNow.Unix()) + 86400},
+		},
+	}
+	if change != nil {
+		change(kp)
+	}
+	noError(w.t, kp.LeafNode.sign(p.signer, nil, 0))
+	noError(w.t, kp.sign(p.signer))
+	p.keyPackage, p.private = kp, private
+}
+
+func (w *world) groupInfoOf(s *State, signer *party) *GroupInfo {
+	w.t.Helper()
+	gi := &GroupInfo{GroupContext: *s.GroupContext(), ConfirmationTag: s.ConfirmationTag(), Signer: signer.leaf}
+	noError(w.t, gi.sign(signer.signer))
+	return gi
+}
+
+// updateLeaf returns a valid leaf for an Update by p; change may spoil it.
+func (w *world) updateLeaf(p *party, change func(l *LeafNode)) *LeafNode {
+	w.t.Helper()
+	private, public, err := GenerateHPKEKey(w.suite.id)
+	noError(w.t, err)
+	w.updates[p.leaf] = private
+	leaf := &LeafNode{
+		EncryptionKey: public, SignatureKey: p.signer.Public(), Credential: BasicCredential([]byte(p.name)),
+		Capabilities: w.capabilities, Source: LeafSourceUpdate,
+	}
+	if change != nil {
+		change(leaf)
+	}
+	noError(w.t, leaf.sign(p.signer, w.group.state.GroupID(), p.leaf))
+	return leaf
+}
+
+func updateProposal(leaf *LeafNode) Proposal {
+	return Proposal{Type: ProposalUpdate, Update: &Update{LeafNode: *leaf}}
+}
+
+// message signs content of this epoch; change may spoil it before that.
+func (w *world) message(signer Signer, c FramedContent, change func(c *FramedContent)) *MLSMessage {
+	w.t.Helper()
+	s := w.group.state
+	c.GroupID, c.Epoch = s.GroupID(), s.Epoch()
+	if change != nil {
+		change(&c)
+	}
+	a := &AuthenticatedContent{WireFormat: WirePublicMessage, Content: c}
+	noError(w.t, a.sign(signer, s.contextBytes()))
+	if c.ContentType == ContentCommit {
+		a.Auth.ConfirmationTag = w.random()
+	}
+	m, err := a.public(w.suite, w.random(), s.contextBytes())
+	noError(w.t, err)
+	return w.reparse(&MLSMessage{WireFormat: WirePublicMessage, PublicMessage: m})
+}
+
+// reparse sends a message over the wire.
+func (w *world) reparse(m *MLSMessage) *MLSMessage {
+	w.t.Helper()
+	b, err := Marshal(m)
+	noError(w.t, err)
+	out := new(MLSMessage)
+	noError(w.t, Unmarshal(b, out))
+	return out
+}
+
+func (w *world) proposal(p *party, pr Proposal) *MLSMessage {
+	w.t.Helper()
+	return w.message(p.signer, FramedContent{Sender: MemberSender(p.leaf), ContentType: ContentProposal, Proposal: &pr}, nil)
+}
+
+// propose sends a proposal, enqueues it and returns its reference.
+func (w *world) propose(p *party, pr Proposal) ProposalOrRef {
+	w.t.Helper()
+	q, err := w.group.Proposal(w.proposal(p, pr))
+	noError(w.t, err)
+	noError(w.t, w.group.Enqueue(q))
+	return ProposalOrRef{Reference: q.Ref}
+}
+
+func (w *world) value(props ...Proposal) []ProposalOrRef {
+	var list []ProposalOrRef
+	for i := range props {
+		list = append(list, ProposalOrRef{Proposal: &props[i]})
+	}
+	return list
+}
+
+// rawCommit signs a commit as a member without looking at it.
+func (w *world) rawCommit(p *party, c *Commit) *MLSMessage {
+	w.t.Helper()
+	return w.message(p.signer, FramedContent{Sender: MemberSender(p.leaf), ContentType: ContentCommit, Commit: c}, nil)
+}
+
+// path makes a path for a valid list of proposals, as p.
+func (w *world) path(p *party, sender Sender, list []ProposalOrRef) (*provisional, *createdPath) {
+	w.t.Helper()
+	props, err := resolveProposals(&Commit{Proposals: list}, sender, &w.group.pending)
+	noError(w.t, err)
+	pr, err := w.group.state.stageProposals(w.group.cfg, props, sender)
+	noError(w.t, err)
+	created, err := pr.createPath(&LeafNode{
+		SignatureKey: p.signer.Public(), Credential: BasicCredential([]byte(p.name)), Capabilities: w.capabilities,
+	}, p.signer)
+	noError(w.t, err)
+	return pr, created
+}
+
+// commit makes a valid commit with a path.
+func (w *world) commit(p *party, list ...ProposalOrRef) *MLSMessage {
+	w.t.Helper()
+	_, created := w.path(p, MemberSender(p.leaf), list)
+	p.keys = created.keys
+	return w.rawCommit(p, &Commit{Proposals: list, Path: created.path})
+}
+
+// externalCommit makes a valid external commit; list holds everything but
+// the ExternalInit.
+func (w *world) externalCommit(p *party, list ...ProposalOrRef) *MLSMessage {
+	w.t.Helper()
+	sender := Sender{Type: SenderNewMemberCommit}
+	list = append(w.value(externalInitProposal()), list...)
+	pr, created := w.path(p, sender, list)
+	p.keys, p.leaf = created.keys, pr.committer
+	return w.rawExternalCommit(p, &Commit{Proposals: list, Path: created.path})
+}
+
+func externalInitProposal() Proposal {
+	return Proposal{Type: ProposalExternalInit, ExternalInit: &ExternalInit{KEMOutput: make([]byte, 32)}}
+}
+
+func (w *world) rawExternalCommit(p *party, c *Commit) *MLSMessage {
+	w.t.Helper()
+	return w.message(p.signer, FramedContent{Sender: Sender{Type: SenderNewMemberCommit}, ContentType: ContentCommit, Commit: c}, nil)
+}
+
+func (w *world) stage(m *MLSMessage) *StagedCommit {
+	w.t.Helper()
+	sc, err := w.group.StageCommit(m)
+	noError(w.t, err)
+	if !w.passive {
+		w.follow(m, sc)
+	}
+	return sc
+}
+
+// follow lets all members read the path of a commit, and gives them the keys
+// of the new epoch. The commit must be merged then.
+func (w *world) follow(m *MLSMessage, sc *StagedCommit) {
+	w.t.Helper()
+	p, err := w.group.state.stageProposals(w.group.cfg, sc.Proposals, sc.Sender)
+	noError(w.t, err)
+	commit := m.PublicMessage.Content.Commit
+	noError(w.t, p.applyPath(commit.Path))
+	equal(w.t, "tree hash", p.tree.treeHash(), sc.After.tree.treeHash())
+	for l, member := range w.who {
+		_, isMember := sc.After.Member(l)
+		removed := slices.ContainsFunc(sc.Removed, func(r RemovedLeaf) bool { return r.Index == l })
+		switch {
+		case !isMember || removed || !sc.External && l == sc.Committer:
+		case commit.Path == nil:
+			member.keys = member.keys.prune(p.tree)
+		default:
+			if private, ok := w.updates[l]; ok {
+				member.keys = treeKeys{leafPosition(l): private}
+			}
+			_, member.keys, err = p.decryptPath(commit.Path, l, member.keys)
+			noError(w.t, err)
+		}
+	}
+	clear(w.updates)
+}
+
+// merge lets the hub merge a commit. joiners
+// are the parties that the commit adds, in order.
+func (w *world) merge(sc *StagedCommit, joiners ...*party) {
+	w.t.Helper()
+	for _, r := range sc.Removed {
+		delete(w.who, r.Index)
+	}
+	for i, l := range sc.Added {
+		if i < len(joiners) {
+			joiners[i].leaf = l
+			w.who[l] = joiners[i]
+			if !sc.External {
+				joiners[i].keys = treeKeys{leafPosition(l): joiners[i].private}
+			}
+		}
+	}
+	noError(w.t, w.group.Merge(sc))
+	for _, p := range w.who {
+		if !w.passive {
+			noError(w.t, p.keys.check(w.group.state.tree))
+		}
+	}
+}
+
+// snapshot is everything that a PublicGroup would store.
+func snapshot(t testing.TB, g *PublicGroup) string {
+	t.Helper()
+	var b bytes.Buffer
+	for _, r := range g.Records(nil).Put {
+		fmt.Fprintf(&b, "%s=%x\n", r.Key, r.Value)
+	}
+	fmt.Fprintf(&b, "interim=%x\n", g.state.interim)
+	return b.String()
+}
