@@ -7,7 +7,7 @@ import (
 )
 
 func TestPublicGroupFollows(t *testing.T) {
-	w := grownWorld(t, 7)
+	w := grownHubWorld(t, 7)
 	s := w.group.State()
 	if s.NumMembers() != 7 || s.Epoch() != 12 {
 		t.Fatalf("%d members in epoch %d", s.NumMembers(), s.Epoch())
@@ -29,11 +29,11 @@ func TestPublicGroupFollows(t *testing.T) {
 		w.propose(w.who[1], updateProposal(w.updateLeaf(w.who[1], nil))),
 		w.propose(w.who[2], SelfRemoveProposal()),
 		w.propose(w.who[4], AddProposal(joiner.keyPackage)),
-		w.propose(w.who[4], AppDataUpdateProposal(testComponent, []byte("one "))),
+		w.propose(w.who[4], AppDataUpdateProposal(hubComponent, []byte("one "))),
 	}
 	list = append(list, w.value(
-		RemoveProposal(3), AddProposal(other.keyPackage), AppDataUpdateProposal(testComponent, []byte("two")),
-		AppEphemeralProposal(testComponent, []byte("note")),
+		RemoveProposal(3), AddProposal(other.keyPackage), AppDataUpdateProposal(hubComponent, []byte("two")),
+		AppEphemeralProposal(hubComponent, []byte("note")),
 	)...)
 	before := snapshot(t, w.group)
 	sc := w.stage(w.commit(w.who[0], list...))
@@ -53,7 +53,7 @@ func TestPublicGroupFollows(t *testing.T) {
 	if !slices.Equal(removed, []LeafIndex{2, 3}) {
 		t.Fatalf("removed %v", removed)
 	}
-	if data, _ := sc.After.Dictionary().Get(testComponent); string(data) != "one two" {
+	if data, _ := sc.After.Dictionary().Get(hubComponent); string(data) != "one two" {
 		t.Fatalf("component data %q", data)
 	}
 	w.merge(sc, joiner, other)
@@ -66,10 +66,10 @@ func TestPublicGroupFollows(t *testing.T) {
 }
 
 func TestPublicGroupExternalCommits(t *testing.T) {
-	w := grownWorld(t, 5)
+	w := grownHubWorld(t, 5)
 	joiner := w.newParty("new")
 	sc := w.stage(w.externalCommit(joiner,
-		append(w.value(AppDataUpdateProposal(testComponent, []byte("x"))), w.propose(w.who[1], SelfRemoveProposal()))...))
+		append(w.value(AppDataUpdateProposal(hubComponent, []byte("x"))), w.propose(w.who[1], SelfRemoveProposal()))...))
 	if !sc.External || sc.Committer != 1 || !slices.Equal(sc.Added, []LeafIndex{1}) || len(sc.Removed) != 1 || sc.Removed[0].Index != 1 {
 		t.Fatalf("staged %+v", sc)
 	}
@@ -89,9 +89,9 @@ func TestPublicGroupExternalCommits(t *testing.T) {
 }
 
 func TestPublicGroupCommitWithoutPath(t *testing.T) {
-	w := grownWorld(t, 3)
+	w := grownHubWorld(t, 3)
 	p := w.newParty("p")
-	m := w.rawCommit(w.who[1], &Commit{Proposals: w.value(AddProposal(p.keyPackage), AppDataUpdateProposal(testComponent, []byte("x")))})
+	m := w.rawCommit(w.who[1], &Commit{Proposals: w.value(AddProposal(p.keyPackage), AppDataUpdateProposal(hubComponent, []byte("x")))})
 	sc := w.stage(m)
 	if sc.HasPath || !slices.Equal(sc.Added, []LeafIndex{3}) {
 		t.Fatalf("staged %+v", sc)
@@ -105,7 +105,7 @@ func TestPublicGroupCommitWithoutPath(t *testing.T) {
 }
 
 func TestMembersDecryptPaths(t *testing.T) {
-	w := grownWorld(t, 6)
+	w := grownHubWorld(t, 6)
 	p := w.newParty("p")
 	w.merge(w.stage(w.rawCommit(w.who[1], &Commit{Proposals: w.value(AddProposal(p.keyPackage))})), p)
 	for l := range LeafIndex(7) {

@@ -20,9 +20,9 @@ type party struct {
 	private    []byte // of keyPackage's leaf
 }
 
-// A world is a group in tests with all of its members, seen by a PublicGroup.
+// A hubWorld is a group in tests with all of its members, seen by a PublicGroup.
 // Tags are random, since nobody here has the group's secrets.
-type world struct {
+type hubWorld struct {
 	t     testing.TB
 	cfg   Config
 	suite *suite
@@ -34,14 +34,14 @@ type world struct {
 	passive      bool                 // members do not follow
 }
 
-const testComponent ComponentID = 0x8001
+const hubComponent ComponentID = 0x8001
 
-var testNow = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+var hubNow = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// testComponentLogic keeps the last update and refuses "bad".
-type testComponentLogic struct{}
+// hubComponentLogic keeps the last update and refuses "bad".
+type hubComponentLogic struct{}
 
-func (testComponentLogic) Update(old []byte, _ bool, updates [][]byte) ([]byte, error) {
+func (hubComponentLogic) Update(old []byte, _ bool, updates [][]byte) ([]byte, error) {
 	for _, u := range updates {
 		if string(u) == "bad" {
 			return nil, fmt.Errorf("bad update")
@@ -51,21 +51,21 @@ func (testComponentLogic) Update(old []byte, _ bool, updates [][]byte) ([]byte, 
 	return old, nil
 }
 
-func (testComponentLogic) Remove(old []byte) error {
+func (hubComponentLogic) Remove(old []byte) error {
 	if string(old) == "keep" {
 		return fmt.Errorf("must be kept")
 	}
 	return nil
 }
 
-func (testComponentLogic) Ephemeral(data []byte) error {
+func (hubComponentLogic) Ephemeral(data []byte) error {
 	if string(data) == "bad" {
 		return fmt.Errorf("bad data")
 	}
 	return nil
 }
 
-func testCapabilities(s *suite) Capabilities {
+func hubCapabilities(s *suite) Capabilities {
 	return Capabilities{
 		Versions: []ProtocolVersion{MLS10}, CipherSuites: []CipherSuite{s.id},
 		Extensions:  []ExtensionType{ExtensionAppDataDictionary},
@@ -74,15 +74,15 @@ func testCapabilities(s *suite) Capabilities {
 	}
 }
 
-// newWorld makes a group of one member, "0".
-func newWorld(t testing.TB, x ...Extension) *world {
+// newHubWorld makes a group of one member, "0".
+func newHubWorld(t testing.TB, x ...Extension) *hubWorld {
 	t.Helper()
-	w := &world{t: t, suite: mustSuite(t, 1), who: make(map[LeafIndex]*party), updates: make(map[LeafIndex][]byte)}
-	w.capabilities = testCapabilities(w.suite)
+	w := &hubWorld{t: t, suite: mustSuite(t, 1), who: make(map[LeafIndex]*party), updates: make(map[LeafIndex][]byte)}
+	w.capabilities = hubCapabilities(w.suite)
 	w.cfg = Config{
 		Credentials: testVerifier{},
-		Components:  Components{testComponent: testComponentLogic{}},
-		Now:         func() time.Time { return testNow },
+		Components:  Components{hubComponent: hubComponentLogic{}},
+		Now:         func() time.Time { return hubNow },
 	}
 	p := w.newParty("0")
 	p.keys = treeKeys{0: p.private}
@@ -98,11 +98,11 @@ func newWorld(t testing.TB, x ...Extension) *world {
 	return w
 }
 
-// grownWorld has n members, each of which was added by a commit with a path
+// grownHubWorld has n members, each of which was added by a commit with a path
 // and has then made one itself.
-func grownWorld(t testing.TB, n int, x ...Extension) *world {
+func grownHubWorld(t testing.TB, n int, x ...Extension) *hubWorld {
 	t.Helper()
-	w := newWorld(t, x...)
+	w := newHubWorld(t, x...)
 	for i := 1; i < n; i++ {
 		p := w.newParty(fmt.Sprint(i))
 		w.merge(w.stage(w.commit(w.who[0], w.value(AddProposal(p.keyPackage))...)), p)
@@ -111,14 +111,14 @@ func grownWorld(t testing.TB, n int, x ...Extension) *world {
 	return w
 }
 
-func (w *world) random() []byte {
+func (w *hubWorld) random() []byte {
 	b := make([]byte, w.suite.nh())
 	_, err := rand.Read(b)
 	noError(w.t, err)
 	return b
 }
 
-func (w *world) newParty(name string) *party {
+func (w *hubWorld) newParty(name string) *party {
 	w.t.Helper()
 	signer, _, err := GenerateSigner(w.suite.id, nil)
 	noError(w.t, err)
@@ -129,7 +129,7 @@ func (w *world) newParty(name string) *party {
 
 // newKeyPackage gives p a fresh KeyPackage; change may spoil it before it is
 // signed.
-func (w *world) newKeyPackage(p *party, change func(kp *KeyPackage)) {
+func (w *hubWorld) newKeyPackage(p *party, change func(kp *KeyPackage)) {
 	w.t.Helper()
 	private, public, err := GenerateHPKEKey(w.suite.id)
 	noError(w.t, err)
@@ -140,7 +140,7 @@ func (w *world) newKeyPackage(p *party, change func(kp *KeyPackage)) {
 		LeafNode: LeafNode{
 			EncryptionKey: public, SignatureKey: p.signer.Public(), Credential: BasicCredential([]byte(p.name)),
 			Capabilities: w.capabilities, Source: LeafSourceKeyPackage,
-			Lifetime: Lifetime{uint64(testNow.Unix()) - 60, uint64(testNow.Unix()) + 86400},
+			Lifetime: Lifetime{uint64(hubNow.Unix()) - 60, uint64(hubNow.Unix()) + 86400},
 		},
 	}
 	if change != nil {
@@ -151,7 +151,7 @@ func (w *world) newKeyPackage(p *party, change func(kp *KeyPackage)) {
 	p.keyPackage, p.private = kp, private
 }
 
-func (w *world) groupInfoOf(s *State, signer *party) *GroupInfo {
+func (w *hubWorld) groupInfoOf(s *State, signer *party) *GroupInfo {
 	w.t.Helper()
 	gi := &GroupInfo{GroupContext: *s.GroupContext(), ConfirmationTag: s.ConfirmationTag(), Signer: signer.leaf}
 	noError(w.t, gi.sign(signer.signer))
@@ -159,7 +159,7 @@ func (w *world) groupInfoOf(s *State, signer *party) *GroupInfo {
 }
 
 // updateLeaf returns a valid leaf for an Update by p; change may spoil it.
-func (w *world) updateLeaf(p *party, change func(l *LeafNode)) *LeafNode {
+func (w *hubWorld) updateLeaf(p *party, change func(l *LeafNode)) *LeafNode {
 	w.t.Helper()
 	private, public, err := GenerateHPKEKey(w.suite.id)
 	noError(w.t, err)
@@ -180,7 +180,7 @@ func updateProposal(leaf *LeafNode) Proposal {
 }
 
 // message signs content of this epoch; change may spoil it before that.
-func (w *world) message(signer Signer, c FramedContent, change func(c *FramedContent)) *MLSMessage {
+func (w *hubWorld) message(signer Signer, c FramedContent, change func(c *FramedContent)) *MLSMessage {
 	w.t.Helper()
 	s := w.group.state
 	c.GroupID, c.Epoch = s.GroupID(), s.Epoch()
@@ -198,7 +198,7 @@ func (w *world) message(signer Signer, c FramedContent, change func(c *FramedCon
 }
 
 // reparse sends a message over the wire.
-func (w *world) reparse(m *MLSMessage) *MLSMessage {
+func (w *hubWorld) reparse(m *MLSMessage) *MLSMessage {
 	w.t.Helper()
 	b, err := Marshal(m)
 	noError(w.t, err)
@@ -207,13 +207,13 @@ func (w *world) reparse(m *MLSMessage) *MLSMessage {
 	return out
 }
 
-func (w *world) proposal(p *party, pr Proposal) *MLSMessage {
+func (w *hubWorld) proposal(p *party, pr Proposal) *MLSMessage {
 	w.t.Helper()
 	return w.message(p.signer, FramedContent{Sender: MemberSender(p.leaf), ContentType: ContentProposal, Proposal: &pr}, nil)
 }
 
 // propose sends a proposal, enqueues it and returns its reference.
-func (w *world) propose(p *party, pr Proposal) ProposalOrRef {
+func (w *hubWorld) propose(p *party, pr Proposal) ProposalOrRef {
 	w.t.Helper()
 	q, err := w.group.Proposal(w.proposal(p, pr))
 	noError(w.t, err)
@@ -221,7 +221,7 @@ func (w *world) propose(p *party, pr Proposal) ProposalOrRef {
 	return ProposalOrRef{Reference: q.Ref}
 }
 
-func (w *world) value(props ...Proposal) []ProposalOrRef {
+func (w *hubWorld) value(props ...Proposal) []ProposalOrRef {
 	var list []ProposalOrRef
 	for i := range props {
 		list = append(list, ProposalOrRef{Proposal: &props[i]})
@@ -230,13 +230,13 @@ func (w *world) value(props ...Proposal) []ProposalOrRef {
 }
 
 // rawCommit signs a commit as a member without looking at it.
-func (w *world) rawCommit(p *party, c *Commit) *MLSMessage {
+func (w *hubWorld) rawCommit(p *party, c *Commit) *MLSMessage {
 	w.t.Helper()
 	return w.message(p.signer, FramedContent{Sender: MemberSender(p.leaf), ContentType: ContentCommit, Commit: c}, nil)
 }
 
 // path makes a path for a valid list of proposals, as p.
-func (w *world) path(p *party, sender Sender, list []ProposalOrRef) (*provisional, *createdPath) {
+func (w *hubWorld) path(p *party, sender Sender, list []ProposalOrRef) (*provisional, *createdPath) {
 	w.t.Helper()
 	props, err := resolveProposals(&Commit{Proposals: list}, sender, &w.group.pending)
 	noError(w.t, err)
@@ -250,7 +250,7 @@ func (w *world) path(p *party, sender Sender, list []ProposalOrRef) (*provisiona
 }
 
 // commit makes a valid commit with a path.
-func (w *world) commit(p *party, list ...ProposalOrRef) *MLSMessage {
+func (w *hubWorld) commit(p *party, list ...ProposalOrRef) *MLSMessage {
 	w.t.Helper()
 	_, created := w.path(p, MemberSender(p.leaf), list)
 	p.keys = created.keys
@@ -259,7 +259,7 @@ func (w *world) commit(p *party, list ...ProposalOrRef) *MLSMessage {
 
 // externalCommit makes a valid external commit; list holds everything but
 // the ExternalInit.
-func (w *world) externalCommit(p *party, list ...ProposalOrRef) *MLSMessage {
+func (w *hubWorld) externalCommit(p *party, list ...ProposalOrRef) *MLSMessage {
 	w.t.Helper()
 	sender := Sender{Type: SenderNewMemberCommit}
 	list = append(w.value(externalInitProposal()), list...)
@@ -272,12 +272,12 @@ func externalInitProposal() Proposal {
 	return Proposal{Type: ProposalExternalInit, ExternalInit: &ExternalInit{KEMOutput: make([]byte, 32)}}
 }
 
-func (w *world) rawExternalCommit(p *party, c *Commit) *MLSMessage {
+func (w *hubWorld) rawExternalCommit(p *party, c *Commit) *MLSMessage {
 	w.t.Helper()
 	return w.message(p.signer, FramedContent{Sender: Sender{Type: SenderNewMemberCommit}, ContentType: ContentCommit, Commit: c}, nil)
 }
 
-func (w *world) stage(m *MLSMessage) *StagedCommit {
+func (w *hubWorld) stage(m *MLSMessage) *StagedCommit {
 	w.t.Helper()
 	sc, err := w.group.StageCommit(m)
 	noError(w.t, err)
@@ -289,7 +289,7 @@ func (w *world) stage(m *MLSMessage) *StagedCommit {
 
 // follow lets all members read the path of a commit, and gives them the keys
 // of the new epoch. The commit must be merged then.
-func (w *world) follow(m *MLSMessage, sc *StagedCommit) {
+func (w *hubWorld) follow(m *MLSMessage, sc *StagedCommit) {
 	w.t.Helper()
 	p, err := w.group.state.stageProposals(w.group.cfg, sc.Proposals, sc.Sender)
 	noError(w.t, err)
@@ -316,7 +316,7 @@ func (w *world) follow(m *MLSMessage, sc *StagedCommit) {
 
 // merge lets the hub merge a commit. joiners
 // are the parties that the commit adds, in order.
-func (w *world) merge(sc *StagedCommit, joiners ...*party) {
+func (w *hubWorld) merge(sc *StagedCommit, joiners ...*party) {
 	w.t.Helper()
 	for _, r := range sc.Removed {
 		delete(w.who, r.Index)
