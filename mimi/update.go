@@ -224,10 +224,26 @@ type RatchetTreeOption struct {
 	Tree []byte
 }
 
-// FullTree returns the option that carries the data of a ratchet_tree
-// extension.
-func FullTree(tree []byte) RatchetTreeOption {
-	return RatchetTreeOption{Representation: TreeFull, Tree: tree}
+// FullTree returns the option that carries a ratchet tree.
+func FullTree(tree mls.RatchetTree) (RatchetTreeOption, error) {
+	b, err := tlspl.Marshal(tree)
+	if err != nil {
+		return RatchetTreeOption{}, fmt.Errorf("mimi: ratchet tree: %w", err)
+	}
+	return RatchetTreeOption{Representation: TreeFull, Tree: b}, nil
+}
+
+// Nodes returns the ratchet tree of an option that carries it. It shares no
+// memory with m.
+func (m *RatchetTreeOption) Nodes() (mls.RatchetTree, error) {
+	if m.Representation != TreeFull {
+		return nil, fmt.Errorf("%w: the option does not carry the ratchet tree", ErrMalformed)
+	}
+	var tree mls.RatchetTree
+	if err := mls.Unmarshal(m.Tree, &tree); err != nil {
+		return nil, fmt.Errorf("mimi: ratchet tree: %w", err)
+	}
+	return tree, nil
 }
 
 // HubTree returns the option that refers to the tree the hub keeps.

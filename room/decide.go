@@ -1,0 +1,204 @@
+package room
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mls"
+)
+
+// decideCommit is what only the hub checks: the committer must not be on its
+// way out, what it brings by value must be allowed in the effective state
+// too, and every accepted proposal must be covered.
+func (s *State) decideCommit(sc *mls.StagedCommit, change *Change, pending []mls.QueuedProposal) error {
+	if len(pending) == 0 {
+		return nil
+	}
+	user := change.Committer.User
+	switch {
+	case sc.External && s.effective.policy.IsBanned(user):
+		return denied("%q is being banned", user)
+	case !sc.External:
+		if _, ok := s.effective.Client(sc.Committer); !ok || !s.effective.policy.IsParticipant(user) {
+			return denied("%q is being removed and cannot commit", change.Committer.Device)
+		}
+	}
+	var joiner *Client
+	if sc.External {
+		joiner = &change.Committer
+	}
+	byValue := slices.DeleteFunc(slices.Clone(sc.Proposals), func(q mls.QueuedProposal) bool { return q.Ref != nil })
+	d, err := s.view.resolve(byValue, joiner, pending)
+	if err != nil {
+		return err
+	}
+	for _, m := range d.motions {
+		if m.user != user || (m.joiner != nil) != sc.External {
+			continue // departures, which are pending anyway
+		}
+		if err := s.effective.policy.authorise(m, &s.view.policy.Meta); err != nil {
+			return err
+		}
+	}
+	return s.checkCovered(sc, change, pending)
+}
+
+// checkCovered verifies that a commit leaves no accepted proposal behind. Not
+// missed are a proposal about a client that is gone, the committer's own
+// Update, and in an external commit any Update, and the leave of a user that
+// the commit carries by value.
+func (s *State) checkCovered(sc *mls.StagedCommit, change *Change, pending []mls.QueuedProposal) error {
+	included := make(map[string]bool)
+	for i := range sc.Proposals {
+		if ref := sc.Proposals[i].Ref; ref != nil {
+			included[string(ref)] = true
+		}
+	}
+	gone := make(map[mls.LeafIndex]bool)
+	for _, r := range sc.Removed {
+		gone[r.Index] = true
+	}
+	left := make(map[mimi.URI]bool)
+	for _, p := range change.RemovedUsers {
+		left[p.User] = true
+	}
+	for i := range pending {
+		q := &pending[i]
+		if included[string(q.Ref)] {
+			continue
+		}
+		switch q.Proposal.Type {
+		case mls.ProposalRemove:
+			if gone[q.Proposal.Remove.Removed] {
+				continue
+			}
+		case mls.ProposalUpdate:
+			if sc.External || gone[q.Sender.Leaf] || q.Sender.Leaf == sc.Committer {
+				continue
+			}
+		case mls.ProposalAppDataUpdate:
+			moves := s.view.movesOf(&q.Proposal)
+			if sc.External && len(moves) == 1 && moves[0].to == RoleNone && left[moves[0].user] {
+				continue
+			}
+		}
+		if sc.External {
+			return denied("a pending %v must be committed by a member before anyone can join; try again later", q.Proposal.Type)
+		}
+		return denied("the commit leaves out a pending %v", q.Proposal.Type)
+	}
+	return nil
+}
+
+// addedKeyPackages returns the references of the KeyPackages in Add
+// proposals.
+func addedKeyPackages(sc *mls.StagedCommit) ([]mls.KeyPackageRef, error) {
+	var refs []mls.KeyPackageRef
+	for i := range sc.Proposals {
+		if a := sc.Proposals[i].Proposal.Add; a != nil {
+			ref, err := a.KeyPackage.Ref()
+			if err != nil {
+				return nil, err
+			}
+			refs = append(refs, ref)
+		}
+	}
+	return refs, nil
+}
+
+// checkWelcome verifies that a Welcome is for exactly the added clients: none
+// is left without, and no other is bothered.
+func checkWelcome(w *mls.Welcome, refs []mls.KeyPackageRef, suite mls.CipherSuite) error {
+	if w == nil {
+		if len(refs) > 0 {
+			return errors.New("clients are added without a Welcome")
+		}
+		return nil
+	}
+	if w.CipherSuite != suite {
+		return fmt.Errorf("Welcome of cipher suite %v in a group of %v", w.CipherSuite, suite)
+	}
+	if len(w.Secrets) != len(refs) {
+		return fmt.Errorf("a Welcome for %d clients, where %d are added", len(w.Secrets), len(refs))
+	}
+	for _, ref := range refs {
+		if w.Find(ref) == nil {
+			return errors.New("a client is added, but the Welcome is not for it")
+		}
+	}
+	return nil
+}
+
+// checkGroupInfo verifies the GroupInfo that came with a commit against the
+// epoch it begins, in which group is. A partial one is completed.
+func checkGroupInfo(group *mls.PublicGroup, sc *mls.StagedCommit, option *mimi.GroupInfoOption) (*mls.GroupInfo, error) {
+	gi := option.Full
+	switch {
+	case gi != nil && option.Partial != nil, gi == nil && option.Partial == nil:
+		return nil, errors.New("a commit needs one GroupInfo")
+	case gi == nil:
+		p := option.Partial
+		if p.TreePresence == mimi.TreePresent || p.TreePresence == mimi.TreeAdded {
+			return nil, errors.New("the ratchet tree does not belong into it")
+		}
+		gi = &mls.GroupInfo{
+			GroupContext: *sc.After.GroupContext(), Extensions: p.Extensions,
+			ConfirmationTag: sc.After.ConfirmationTag(), Signer: sc.Committer, Signature: p.Signature,
+		}
+	}
+	if gi.Signer != sc.Committer {
+		return nil, errors.New("it is not signed by the committer")
+	}
+	if withoutTree(gi) == nil {
+		return nil, errors.New("the ratchet tree does not belong into it")
+	}
+	if err := group.VerifyGroupInfo(gi); err != nil {
+		return nil, err
+	}
+	return gi, checkExternalPub(gi)
+}
+
+// checkExternalPub requires the key that external commits need.
+func checkExternalPub(gi *mls.GroupInfo) error {
+	switch _, ok, err := gi.Extensions.ExternalPub(); {
+	case err != nil:
+		return err
+	case !ok:
+		return errors.New("the GroupInfo has no external_pub, so nobody could join")
+	}
+	return nil
+}
+
+func refuse(code Code, err error) *Error { return &Error{Code: code, Err: err} }
+
+// refuseMLS turns an error of the MLS group into a refusal; other is the code
+// where none fits better.
+func (s *State) refuseMLS(err error, other Code) *Error {
+	switch {
+	case errors.Is(err, mls.ErrWrongEpoch):
+		return &Error{Code: CodeWrongEpoch, Epoch: s.view.epoch, Err: fmt.Errorf("%w: %w", ErrWrongEpoch, err)}
+	case errors.Is(err, mls.ErrWrongGroup):
+		return refuse(CodeNotAllowed, err)
+	case errors.Is(err, mls.ErrMissingProposal), errors.Is(err, mls.ErrInvalidProposal):
+		return refuse(CodeInvalidProposal, err)
+	}
+	return refuse(other, err)
+}
+
+// refuseProposals turns the verdict on a bundle into a refusal.
+func refuseProposals(err error, refs []mls.ProposalRef) *Error {
+	if errors.Is(err, ErrNotAllowed) {
+		return refuse(CodeNotAllowed, err)
+	}
+	return &Error{Code: CodeInvalidProposal, Refs: refs, Err: err}
+}
+
+// refuseCommit turns the verdict on a commit into a refusal.
+func refuseCommit(err error) *Error {
+	if errors.Is(err, ErrInvalidUpdate) || errors.Is(err, ErrInvalidRoom) {
+		return refuse(CodeInvalidProposal, err)
+	}
+	return refuse(CodeNotAllowed, err)
+}
