@@ -11,14 +11,15 @@
 //     Append says about mail and requests is written with it.)
 //   - When a writing method returns nil, the change is on stable storage: it
 //     survives a crash of the process and a power cut.
-//   - When it returns an error other than a context's, nothing was written. When
-//     it returns the error of its context, the outcome is unknown: the change may
-//     still be made. Every write that matters can be repeated; each method says
-//     how it recognises the repetition.
+//   - When it returns the error of its context, or ErrBroken, the outcome is
+//     unknown: the change may have been made or still be made. With any other error
+//     nothing was written. Every write that matters can be repeated; each method
+//     says how it recognises the repetition.
 //   - A method sees every write that returned before it was called.
 //   - All methods may be called from many goroutines.
-//   - Slices handed in are not kept and not changed; slices handed out belong to
-//     the caller.
+//   - Slices handed in are not changed, and not kept once the method has returned;
+//     only after the error of its context they may still be read. Slices handed out
+//     belong to the caller.
 //
 // # Units
 //
