@@ -1,0 +1,111 @@
+package mls
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/comity-im/comity/internal/vectors"
+)
+
+// anyone accepts every credential: those of the vectors are arbitrary.
+type anyone struct{}
+
+func (anyone) VerifyCredential(*Credential, []byte, time.Time) error { return nil }
+func (anyone) VerifySuccessor(_, _ *LeafNode) error                  { return nil }
+
+func TestPassiveClientVectors(t *testing.T) {
+	for _, file := range []string{"passive-client-welcome.json", "passive-client-handling-commit.json"} {
+		t.Run(file, func(t *testing.T) { testPassiveClient(t, file) })
+	}
+}
+
+func testPassiveClient(t *testing.T, file string) {
+	var cases []struct {
+		CipherSuite  CipherSuite `json:"cipher_suite"`
+		ExternalPSKs []struct {
+			ID  vectors.Hex `json:"psk_id"`
+			PSK vectors.Hex `json:"psk"`
+		} `json:"external_psks"`
+		KeyPackage     vectors.Hex `json:"key_package"`
+		SignaturePriv  vectors.Hex `json:"signature_priv"`
+		EncryptionPriv vectors.Hex `json:"encryption_priv"`
+		InitPriv       vectors.Hex `json:"init_priv"`
+		Welcome        vectors.Hex `json:"welcome"`
+		RatchetTree    vectors.Hex `json:"ratchet_tree"`
+		Authenticator  vectors.Hex `json:"initial_epoch_authenticator"`
+		Epochs         []struct {
+			Proposals     []vectors.Hex `json:"proposals"`
+			Commit        vectors.Hex   `json:"commit"`
+			Authenticator vectors.Hex   `json:"epoch_authenticator"`
+		} `json:"epochs"`
+	}
+	vectors.Load(t, "mls", file, &cases)
+	checked := 0
+	for i, c := range cases {
+		if !c.CipherSuite.Usable() {
+			continue
+		}
+		checked++
+		cfg := Config{
+			Credentials: anyone{}, SkipLifetime: true,
+			PSK: func(id *PreSharedKeyID) ([]byte, error) {
+				for _, p := range c.ExternalPSKs {
+					if id.Type == PSKExternal && bytes.Equal(p.ID, id.ID) {
+						return p.PSK, nil
+					}
+				}
+				return nil, errors.New("no such key")
+			},
+		}
+		var kp, wm MLSMessage
+		decode(t, c.KeyPackage, &kp)
+		decode(t, c.Welcome, &wm)
+		var tree RatchetTree
+		if c.RatchetTree != nil {
+			decode(t, c.RatchetTree, &tree)
+		}
+		signer, err := NewSigner(c.CipherSuite, c.SignaturePriv)
+		noError(t, err)
+		g, err := JoinWelcome(cfg, wm.Welcome, tree, kp.KeyPackage, &KeyPackagePrivate{scalar(c.CipherSuite, c.InitPriv), scalar(c.CipherSuite, c.EncryptionPriv)}, signer)
+		if err != nil {
+			t.Fatalf("case %d (%v): join: %v", i, c.CipherSuite, err)
+		}
+		a, err := g.EpochAuthenticator()
+		noError(t, err)
+		equal(t, "initial epoch authenticator", a, c.Authenticator)
+		for j, e := range c.Epochs {
+			for _, b := range e.Proposals {
+				var m MLSMessage
+				decode(t, b, &m)
+				q, err := g.Proposal(&m)
+				if err != nil {
+					t.Fatalf("case %d epoch %d: proposal: %v", i, j, err)
+				}
+				noError(t, g.Enqueue(q))
+			}
+			var m MLSMessage
+			decode(t, e.Commit, &m)
+			sc, err := g.StageCommit(&m)
+			if err != nil {
+				t.Fatalf("case %d epoch %d: commit: %v", i, j, err)
+			}
+			noError(t, g.Merge(sc))
+			a, err := g.EpochAuthenticator()
+			noError(t, err)
+			equal(t, "epoch authenticator", a, e.Authenticator)
+		}
+	}
+	if checked == 0 {
+		t.Fatal("no vector was checked")
+	}
+}
+
+// scalar restores the leading zeros that the vectors drop from P-521 keys.
+func scalar(s CipherSuite, private []byte) []byte {
+	if s == P521AES256SHA512P521 && len(private) < 66 {
+		return append(make([]byte, 66-len(private)), private...)
+	}
+	return private
+}
