@@ -30,6 +30,8 @@ type Group struct {
 	pending proposalCache
 	updates map[string][]byte // private keys of own pending Updates by public key
 
+	saved savedGroup // what Records has handed out
+
 }
 
 // pastEpoch is what remains of an epoch for messages that arrive late. The

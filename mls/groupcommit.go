@@ -393,18 +393,10 @@ func (g *Group) stage(a *AuthenticatedContent) (*StagedCommit, error) {
 // stageOwnRemoval finishes a commit that removes the local member, who
 // cannot know the new epoch's secrets.
 func (g *Group) stageOwnRemoval(p *provisional, a *AuthenticatedContent) (*StagedCommit, error) {
-	confirmed, err := g.suite.confirmedTranscriptHash(g.state.interim, a)
+	sc, err := g.publicOutcome(p, a)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.confirm(confirmed); err != nil {
-		return nil, err
-	}
-	after, err := p.finish(a.Auth.ConfirmationTag)
-	if err != nil {
-		return nil, err
-	}
-	sc := p.staged(after, a.Content.AuthenticatedData)
 	sc.SelfRemoved = true
 	sc.private = &stagedPrivate{own: g.own}
 	return sc, nil
@@ -472,6 +464,7 @@ func (g *Group) retire(sc *StagedCommit) {
 	e := g.epoch
 	wipe(e.exporter, e.external, e.membership, e.authenticator, e.init, e.appExport)
 	if g.cfg.Limits.PastEpochs == 0 {
+		g.forget(sc.Before.Epoch(), g.tree)
 		e.wipe()
 		g.tree.wipe()
 		return
@@ -502,6 +495,7 @@ func (g *Group) retire(sc *StagedCommit) {
 	note(sc.Committer)
 	g.past = append(g.past, past)
 	for len(g.past) > g.cfg.Limits.PastEpochs {
+		g.forget(g.past[0].epoch, g.past[0].tree)
 		g.past[0].wipe()
 		g.past = g.past[1:]
 	}
@@ -510,6 +504,10 @@ func (g *Group) retire(sc *StagedCommit) {
 // destroy wipes all secrets: the local client is no member any more.
 func (g *Group) destroy() {
 	g.closed = true
+	g.forget(g.state.Epoch(), g.tree)
+	for _, p := range g.past {
+		g.forget(p.epoch, p.tree)
+	}
 	g.epoch.wipe()
 	g.tree.wipe()
 	for _, p := range g.past {

@@ -120,6 +120,11 @@ func (g *Group) ProposeUpdate(p LeafParams, aad []byte) (*MLSMessage, error) {
 // Proposal verifies a proposal message of this epoch. It does not enqueue
 // it; a PrivateMessage, however, opens only once.
 func (g *Group) Proposal(m *MLSMessage) (*QueuedProposal, error) {
+	// What is verified now is used later: it must not change in between.
+	m, err := m.detached()
+	if err != nil {
+		return nil, err
+	}
 	a, use, err := g.openHandshake(m)
 	if err != nil {
 		return nil, err
@@ -133,6 +138,7 @@ func (g *Group) Proposal(m *MLSMessage) (*QueuedProposal, error) {
 	case err != nil:
 		use.discard()
 	default:
+		q.content = a // the message does not open again
 		use.consume(g.cfg.Limits.MaxSkip)
 	}
 	if err != nil {

@@ -64,7 +64,9 @@ type world struct {
 	// groups holds the members by name.
 	groups map[string]*Group
 	names  []string // in order of joining
-	count  int
+	// stores holds what members have stored, if they are reloaded all the
+	// time.
+	stores map[string]map[string][]byte
 }
 
 func newWorld(t testing.TB, suite CipherSuite) *world {
@@ -87,7 +89,10 @@ func newWorldWith(t testing.TB, suite CipherSuite, cfg Config, x Extensions) *wo
 func (w *world) join(name string, g *Group) {
 	w.groups[name] = g
 	w.names = append(w.names, name)
-	w.count++
+	if w.stores != nil {
+		w.stores[name] = map[string][]byte{}
+		w.reload(name)
+	}
 }
 
 func (w *world) leave(name string) {
@@ -136,6 +141,7 @@ func (w *world) commit(name string, o CommitOptions, joiners ...*device) *Staged
 	w.Helper()
 	sc, err := w.groups[name].Commit(o)
 	noError(w, err)
+	sc = w.reloadStaged(name, sc)
 	w.deliver(name, sc, joiners...)
 	return sc
 }
@@ -154,11 +160,13 @@ func (w *world) deliver(name string, sc *StagedCommit, joiners ...*device) {
 			w.Fatalf("%s and %s disagree about the new epoch", other, name)
 		}
 		noError(w, w.groups[other].Merge(got))
+		w.reload(other)
 		if got.SelfRemoved {
 			w.leave(other)
 		}
 	}
 	noError(w, w.groups[name].Merge(sc))
+	w.reload(name)
 	for _, d := range joiners {
 		m := w.wire(WelcomeMessage(sc.Welcome))
 		g, err := JoinWelcome(w.cfg, m.Welcome, nil, d.kp, d.priv, d.signer)
@@ -174,6 +182,7 @@ func (w *world) propose(name string, p Proposal) *MLSMessage {
 	w.Helper()
 	m, err := w.groups[name].Propose(p, nil)
 	noError(w, err)
+	w.reload(name)
 	w.deliverProposal(name, m)
 	return m
 }
@@ -187,6 +196,7 @@ func (w *world) deliverProposal(name string, m *MLSMessage) {
 		q, err := w.groups[other].Proposal(w.wire(m))
 		noError(w, err)
 		noError(w, w.groups[other].Enqueue(q))
+		w.reload(other)
 	}
 }
 
@@ -233,6 +243,7 @@ func (w *world) say(name, text string) {
 	w.Helper()
 	m, err := w.groups[name].Encrypt([]byte(text), []byte("aad"))
 	noError(w, err)
+	w.reload(name)
 	for _, other := range w.names {
 		if other == name {
 			continue
@@ -244,8 +255,99 @@ func (w *world) say(name, text string) {
 		if string(got.Data) != text || string(got.AAD) != "aad" || string(got.Leaf.Credential.Identity) != name {
 			w.Fatalf("%s decrypts %q from %q", other, got.Data, got.Leaf.Credential.Identity)
 		}
+		w.reload(other)
 		if _, err := w.groups[other].Decrypt(w.wire(m)); !errors.Is(err, ErrReplay) {
 			w.Fatalf("%s decrypts it again: %v", other, err)
 		}
 	}
+}
+
+// store applies a group's records to a store.
+func store(t testing.TB, g *Group, to map[string][]byte) {
+	t.Helper()
+	r := g.Records()
+	seen := map[string]bool{}
+	for _, p := range r.Put {
+		if seen[p.Key] {
+			t.Fatalf("record %q is written twice", p.Key)
+		}
+		seen[p.Key] = true
+		to[p.Key] = bytes.Clone(p.Value)
+	}
+	for _, k := range r.Delete {
+		if _, ok := to[k]; !ok || seen[k] {
+			t.Fatalf("record %q is deleted, but was not stored before", k)
+		}
+		delete(to, k)
+	}
+}
+
+// reload replaces a member by what it has stored, if the world does that.
+func (w *world) reload(name string) {
+	w.Helper()
+	g := w.groups[name]
+	if w.stores == nil || g == nil {
+		return
+	}
+	store(w, g, w.stores[name])
+	again, err := LoadGroup(w.cfg, w.stores[name], g.signer)
+	if err != nil {
+		w.Fatalf("load %s: %v", name, err)
+	}
+	if r := again.Records(); !r.Empty() {
+		w.Fatalf("a group that was just loaded wants to store %d records and delete %v", len(r.Put), r.Delete)
+	}
+	if a, b := snapshot(w, g), snapshot(w, again); !bytes.Equal(a, b) {
+		w.Fatalf("%s is not what it was before it was stored", name)
+	}
+	w.groups[name] = again
+}
+
+// reloadStaged stores and restores a commit that name made.
+func (w *world) reloadStaged(name string, sc *StagedCommit) *StagedCommit {
+	w.Helper()
+	if w.stores == nil {
+		return sc
+	}
+	b, err := w.groups[name].SealStaged(sc)
+	noError(w, err)
+	w.reload(name)
+	again, err := w.groups[name].LoadStaged(b)
+	noError(w, err)
+	return again
+}
+
+// snapshot encodes everything that a group consists of.
+func snapshot(t testing.TB, g *Group) []byte {
+	t.Helper()
+	c := *g
+	c.saved = savedGroup{}
+	fresh := func(s *secretTree) *secretTree {
+		if s == nil {
+			return nil
+		}
+		n := *s
+		n.storedNodes, n.storedSenders = map[uint32]bool{}, map[LeafIndex]bool{}
+		n.dirtyNodes, n.dirtySenders = map[uint32]bool{}, map[LeafIndex]bool{}
+		for i := range n.nodes {
+			n.dirtyNodes[i] = true
+		}
+		for l := range n.senders {
+			n.dirtySenders[l] = true
+		}
+		return &n
+	}
+	c.tree = fresh(g.tree)
+	c.past = nil
+	for _, p := range g.past {
+		n := *p
+		n.tree = fresh(p.tree)
+		c.past = append(c.past, &n)
+	}
+	var buf bytes.Buffer
+	r := c.Records()
+	for _, p := range r.Put {
+		fmt.Fprintf(&buf, "%s %x\n", p.Key, p.Value)
+	}
+	return buf.Bytes()
 }

@@ -16,7 +16,8 @@ type QueuedProposal struct {
 	Message  *MLSMessage // nil if the commit holds the proposal by value
 	AAD      []byte      // authenticated_data of Message
 
-	checkedIn *State // the state in which checkProposal accepted it
+	content   *AuthenticatedContent // of a proposal that came as a PrivateMessage
+	checkedIn *State                // the state in which checkProposal accepted it
 }
 
 // checkProposal verifies a proposal by itself (RFC 9420 sections 12.1 and

@@ -53,6 +53,9 @@ type secretTree struct {
 	// What changed since the last call of records.
 	dirtyNodes   map[uint32]bool
 	dirtySenders map[LeafIndex]bool
+	// What records has handed out and not deleted again.
+	storedNodes   map[uint32]bool
+	storedSenders map[LeafIndex]bool
 }
 
 // newSecretTree takes over encryptionSecret for a tree that has room for
@@ -62,16 +65,23 @@ func newSecretTree(s *suite, leaves uint32, encryptionSecret []byte) *secretTree
 	if leaves > 1 {
 		depth = bits.Len32(leaves - 1)
 	}
-	t := &secretTree{
-		suite:        s,
-		depth:        depth,
-		nodes:        map[uint32][]byte{},
-		senders:      map[LeafIndex]*[2]*ratchet{},
-		dirtyNodes:   map[uint32]bool{},
-		dirtySenders: map[LeafIndex]bool{},
-	}
+	t := emptySecretTree(s, depth)
 	t.setNode(t.ancestor(0, depth), encryptionSecret)
 	return t
+}
+
+// emptySecretTree returns a tree without secrets.
+func emptySecretTree(s *suite, depth int) *secretTree {
+	return &secretTree{
+		suite:         s,
+		depth:         depth,
+		nodes:         map[uint32][]byte{},
+		senders:       map[LeafIndex]*[2]*ratchet{},
+		dirtyNodes:    map[uint32]bool{},
+		dirtySenders:  map[LeafIndex]bool{},
+		storedNodes:   map[uint32]bool{},
+		storedSenders: map[LeafIndex]bool{},
+	}
 }
 
 // ancestor returns the node index of the ancestor of leaf at level.

@@ -1,0 +1,147 @@
+package mls
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/comity-im/comity/internal/tlspl"
+)
+
+// stagedRecord is the stored form of a commit that was made here. The public
+// part of the new epoch follows from the commit and is computed anew.
+//
+//	struct {
+//	    uint8 version = 1;
+//	    uint64 epoch; /* in which the commit was made */
+//	    MLSMessage commit;
+//	    optional<Welcome> welcome;
+//	    GroupInfo group_info;
+//	    EpochSecrets secrets;
+//	    NodeKey keys<V>;
+//	} StagedRecord;
+type stagedRecord struct {
+	epoch   Epoch
+	sc      StagedCommit // Message, Welcome and GroupInfo
+	secrets epochSecrets
+	keys    treeKeys
+}
+
+func (s *stagedRecord) MarshalTLS(w *tlspl.Writer) {
+	w.Uint8(memberRecordVersion)
+	w.Uint64(s.epoch)
+	s.sc.Message.MarshalTLS(w)
+	w.Optional(s.sc.Welcome != nil, func(w *tlspl.Writer) { s.sc.Welcome.MarshalTLS(w) })
+	s.sc.GroupInfo.MarshalTLS(w)
+	s.secrets.MarshalTLS(w)
+	s.keys.MarshalTLS(w)
+}
+
+func (s *stagedRecord) UnmarshalTLS(r *tlspl.Reader) {
+	readVersion(r)
+	s.epoch = r.Uint64()
+	s.sc.Message = new(MLSMessage)
+	s.sc.Message.UnmarshalTLS(r)
+	if r.Optional() {
+		s.sc.Welcome = new(Welcome)
+		s.sc.Welcome.UnmarshalTLS(r)
+	}
+	s.sc.GroupInfo = new(GroupInfo)
+	s.sc.GroupInfo.UnmarshalTLS(r)
+	s.secrets.UnmarshalTLS(r)
+	s.keys.UnmarshalTLS(r)
+}
+
+// SealStaged returns a commit of Commit in a form to store until it is known
+// whether the commit was accepted. It holds the secrets of the new epoch:
+// store it encrypted, and delete it when the commit is merged or dropped. The
+// proposals that the commit refers to must have been stored by Records.
+//
+// What JoinExternal returns is stored by the Records of its Group.
+func (g *Group) SealStaged(sc *StagedCommit) ([]byte, error) {
+	switch {
+	case sc.private == nil || sc.private.secrets == nil || sc.GroupInfo == nil:
+		return nil, fmt.Errorf("%w: not a commit that this group made", ErrInvalidCommit)
+	case sc.Before != g.state:
+		return nil, fmt.Errorf("%w: the commit was staged in another epoch", ErrWrongEpoch)
+	}
+	return tlspl.Marshal(&stagedRecord{
+		epoch:   g.state.Epoch(),
+		sc:      StagedCommit{Message: sc.Message, Welcome: sc.Welcome, GroupInfo: sc.GroupInfo},
+		secrets: *sc.private.secrets,
+		keys:    sc.private.keys,
+	})
+}
+
+// LoadStaged restores a commit of SealStaged in the epoch in which it was
+// made. A commit that changed the signature key needs the new signer; others
+// are ignored. It returns an error that matches ErrWrongEpoch if the group
+// has moved on, so that the commit can only be dropped.
+func (g *Group) LoadStaged(b []byte, signers ...Signer) (*StagedCommit, error) {
+	if err := g.open(); err != nil {
+		return nil, err
+	}
+	var s stagedRecord
+	if err := Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("%w: staged commit: %w", ErrState, err)
+	}
+	if s.epoch != g.state.Epoch() {
+		return nil, fmt.Errorf("%w: the commit was made in epoch %d, the group is in epoch %d", ErrWrongEpoch, s.epoch, g.state.Epoch())
+	}
+	a, _, err := g.openHandshake(s.sc.Message)
+	if err != nil {
+		return nil, err
+	}
+	c := &a.Content
+	if c.Commit == nil || c.Sender != MemberSender(g.own) {
+		return nil, fmt.Errorf("%w: the staged message is not an own commit", ErrState)
+	}
+	props, err := resolveProposals(c.Commit, c.Sender, &g.pending)
+	if err != nil {
+		return nil, err
+	}
+	p, err := g.state.stageProposals(g.cfg, props, c.Sender)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.applyPath(c.Commit.Path); err != nil {
+		return nil, err
+	}
+	sc, err := g.publicOutcome(p, a)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.keys.check(sc.After.tree); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	sc.private = &stagedPrivate{own: g.own, secrets: &s.secrets, keys: s.keys}
+	leaf, _ := sc.After.Member(g.own)
+	if !bytes.Equal(leaf.SignatureKey, g.signer.Public()) {
+		for _, signer := range signers {
+			if bytes.Equal(leaf.SignatureKey, signer.Public()) {
+				sc.private.signer = signer
+			}
+		}
+		if sc.private.signer == nil {
+			return nil, fmt.Errorf("%w: the commit changed the signature key: pass its signer", ErrKey)
+		}
+	}
+	sc.Message, sc.Welcome, sc.GroupInfo = s.sc.Message, s.sc.Welcome, s.sc.GroupInfo
+	return sc, nil
+}
+
+// publicOutcome finishes a commit without the secrets of its epoch: one that
+// was made here before, or that removes the local member.
+func (g *Group) publicOutcome(p *provisional, a *AuthenticatedContent) (*StagedCommit, error) {
+	confirmed, err := g.suite.confirmedTranscriptHash(g.state.interim, a)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.confirm(confirmed); err != nil {
+		return nil, err
+	}
+	after, err := p.finish(a.Auth.ConfirmationTag)
+	if err != nil {
+		return nil, err
+	}
+	return p.staged(after, a.Content.AuthenticatedData), nil
+}
