@@ -297,7 +297,7 @@ func (w *world) reload(name string) {
 	if r := again.Records(); !r.Empty() {
 		w.Fatalf("a group that was just loaded wants to store %d records and delete %v", len(r.Put), r.Delete)
 	}
-	if a, b := snapshot(w, g), snapshot(w, again); !bytes.Equal(a, b) {
+	if a, b := groupImage(w, g), groupImage(w, again); !bytes.Equal(a, b) {
 		w.Fatalf("%s is not what it was before it was stored", name)
 	}
 	w.groups[name] = again
@@ -317,8 +317,8 @@ func (w *world) reloadStaged(name string, sc *StagedCommit) *StagedCommit {
 	return again
 }
 
-// snapshot encodes everything that a group consists of.
-func snapshot(t testing.TB, g *Group) []byte {
+// groupImage encodes everything that a group consists of.
+func groupImage(t testing.TB, g *Group) []byte {
 	t.Helper()
 	c := *g
 	c.saved = savedGroup{}
