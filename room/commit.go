@@ -50,7 +50,7 @@ func (v *View) Commit(sc *mls.StagedCommit, pending []mls.QueuedProposal) (*View
 		return nil, nil, err
 	}
 	next := &View{cfg: v.cfg, groupID: v.groupID, epoch: sc.After.Epoch(), dict: sc.After.Dictionary(),
-		policy: policy, components: v.components, media: v.media}
+		policy: policy, components: v.components, media: v.media, safeAAD: v.safeAAD}
 	removed, err := matchRemoved(sc, d)
 	if err != nil {
 		return nil, nil, err
@@ -91,6 +91,9 @@ func (v *View) docketOf(sc *mls.StagedCommit, pending []mls.QueuedProposal) (*do
 	}
 	if sc.After.Epoch() != v.epoch+1 {
 		return nil, nil, fmt.Errorf("%w: a commit from epoch %d to %d", ErrWrongEpoch, v.epoch, sc.After.Epoch())
+	}
+	if err := v.checkAAD(sc.AAD); err != nil {
+		return nil, nil, err
 	}
 	if sc.After.ReInit() != nil {
 		return nil, nil, denied("ReInit is not accepted in rooms")
@@ -206,7 +209,7 @@ func (v *View) project(qs []mls.QueuedProposal) (*View, error) {
 		return nil, err
 	}
 	next := &View{cfg: v.cfg, groupID: v.groupID, epoch: v.epoch, dict: v.dict,
-		policy: &policy, components: v.components, media: v.media}
+		policy: &policy, components: v.components, media: v.media, safeAAD: v.safeAAD}
 	var removed []Client
 	for _, c := range d.removed {
 		removed = append(removed, c)
@@ -279,6 +282,10 @@ func count(tallies map[uint32]tally, role uint32, active bool, by int) {
 	t.participants += by
 	if active {
 		t.active += by
+	}
+	if t == (tally{}) {
+		delete(tallies, role)
+		return
 	}
 	tallies[role] = t
 }

@@ -203,6 +203,8 @@ func (s *State) checkMessage(e Event) error {
 		return refuse(CodeNotAllowed, errors.New("an application message must be a PrivateMessage"))
 	case !bytes.Equal(group, s.view.groupID):
 		return refuse(CodeNotAllowed, mls.ErrWrongGroup)
+	case s.view.checkAAD(e.Message.PrivateMessage.AuthenticatedData) != nil:
+		return refuse(CodeNotAllowed, errors.New("authenticated data is not a SafeAAD"))
 	case !s.cfg.Hub:
 		return nil
 	case epoch > s.view.epoch:

@@ -103,7 +103,7 @@ func MediaTypes() mls.MediaTypeList {
 // room of ours.
 func requiredComponents() mls.ComponentsList {
 	return mls.ComponentsList{
-		mls.ComponentContentMediaTypes,
+		mls.ComponentSafeAAD, mls.ComponentContentMediaTypes,
 		mimi.ComponentParticipantList, mimi.ComponentRoomMetadata,
 		mimi.ComponentRolesList, mimi.ComponentBaseRoomPolicy,
 	}
@@ -149,6 +149,7 @@ func NewRoomExtensions(n NewRoom) (mls.Extensions, error) {
 		data tlspl.Marshaler
 	}{
 		{mls.ComponentAppComponents, requiredComponents()},
+		{mls.ComponentSafeAAD, mls.ComponentsList{}},
 		{mls.ComponentContentMediaTypes, MediaTypes()},
 		{mimi.ComponentParticipantList, list},
 		{mimi.ComponentRoomMetadata, meta},
@@ -216,6 +217,11 @@ func LeafExtensions(media ...mls.MediaType) (mls.Extensions, error) {
 		return nil, fmt.Errorf("room: media types: %w", err)
 	}
 	d = d.Set(mls.ComponentAppComponents, components)
+	safeAAD, err := tlspl.Marshal(mls.ComponentsList{})
+	if err != nil {
+		return nil, err
+	}
+	d = d.Set(mls.ComponentSafeAAD, safeAAD)
 	d = d.Set(mls.ComponentContentMediaTypes, types)
 	b, err := tlspl.Marshal(d)
 	if err != nil {

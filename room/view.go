@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/comity-im/comity/internal/tlspl"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
 )
@@ -21,6 +22,7 @@ type View struct {
 	roster  *roster
 	tallies map[uint32]tally // by role
 
+	safeAAD    bool               // authenticated data is a SafeAAD
 	components mls.ComponentsList // that every client must support
 	media      mls.MediaTypeList
 }
@@ -56,6 +58,9 @@ func NewView(cfg Config, s *mls.State) (*View, error) {
 	}
 	if v.components, err = v.dict.Components(); err != nil {
 		return nil, fmt.Errorf("%w: app_components: %w", ErrInvalidRoom, err)
+	}
+	if _, v.safeAAD, err = v.dict.SafeAADComponents(); err != nil {
+		return nil, fmt.Errorf("%w: safe_aad: %w", ErrInvalidRoom, err)
 	}
 	if v.media, _, err = v.dict.MediaTypes(); err != nil {
 		return nil, fmt.Errorf("%w: content_media_types: %w", ErrInvalidRoom, err)
@@ -164,6 +169,11 @@ func (v *View) AuthoriseSend(user mimi.URI) error {
 // commit of all of them must be possible. The error matches ErrNotAllowed or
 // ErrInvalidUpdate.
 func (v *View) AuthoriseProposals(pending, proposals []mls.QueuedProposal) error {
+	for i := range proposals {
+		if err := v.checkAAD(proposals[i].AAD); err != nil {
+			return err
+		}
+	}
 	d, err := v.resolve(proposals, nil, nil)
 	if err != nil {
 		return err
@@ -175,6 +185,19 @@ func (v *View) AuthoriseProposals(pending, proposals []mls.QueuedProposal) error
 	}
 	_, err = v.project(slices.Concat(pending, proposals))
 	return err
+}
+
+// checkAAD verifies the form of authenticated data. Members refuse a message
+// in which it is wrong; a hub that let it pass would stop the room.
+func (v *View) checkAAD(aad []byte) error {
+	if !v.safeAAD {
+		return nil
+	}
+	var safe mls.SafeAAD
+	if err := tlspl.Unmarshal(aad, &safe); err != nil {
+		return fmt.Errorf("%w: authenticated data is not a SafeAAD: %w", ErrInvalidUpdate, err)
+	}
+	return nil
 }
 
 // checkSupport reports what a new client lacks of what the room requires.
