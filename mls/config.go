@@ -27,7 +27,8 @@ type Config struct {
 	// group that id names (RFC 9420 section 8.4); nil means that there is
 	// none. The nonce does not matter for finding the key.
 	PSK func(id *PreSharedKeyID) ([]byte, error)
-	// SkipLifetime accepts leaves outside of their lifetime. RFC 9420
+	// SkipLifetime accepts leaves outside of their lifetime, and asks for
+	// credentials to be verified without regard to the time. RFC 9420
 	// section 7.3 leaves the check to the receiver, since a message may be
 	// processed long after it was sent: set it for a party that must follow
 	// what others decided (a member, a replica), not for one that decides
@@ -48,7 +49,9 @@ type Config struct {
 type CredentialVerifier interface {
 	// VerifyCredential reports whether c is genuine at the given time and
 	// entitles the holder of signatureKey. It is called for every leaf that
-	// comes into a tree and for every external sender.
+	// comes into a tree and for every external sender. A zero time means
+	// that only the time of admission mattered, which is past: a credential
+	// that has expired since is still genuine (RFC 9420 section 5.3.2).
 	VerifyCredential(c *Credential, signatureKey []byte, now time.Time) error
 	// VerifySuccessor reports whether new may take the place of old: both
 	// must stand for the same client. It is called when a member's leaf is
@@ -94,9 +97,17 @@ func (c Config) withDefaults() (*Config, error) {
 	return &c, nil
 }
 
-// verifyCredential asks the application about a credential.
+// verifyCredential asks the application about a credential that comes in now.
 func (c *Config) verifyCredential(cred *Credential, key []byte) error {
-	if err := c.Credentials.VerifyCredential(cred, key, c.Now()); err != nil {
+	now := c.Now()
+	if c.SkipLifetime {
+		now = time.Time{}
+	}
+	return c.verifyCredentialAt(cred, key, now)
+}
+
+func (c *Config) verifyCredentialAt(cred *Credential, key []byte, now time.Time) error {
+	if err := c.Credentials.VerifyCredential(cred, key, now); err != nil {
 		return fmt.Errorf("%w: %w", ErrCredential, err)
 	}
 	return nil

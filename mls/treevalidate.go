@@ -137,7 +137,9 @@ func (c *Config) verifyTree(t *tree, groupID []byte, p *groupParams) error {
 		return err
 	}
 	for _, e := range leaves {
-		if err := c.verifyCredential(&e.leaf.Credential, e.leaf.SignatureKey); err != nil {
+		// The group admitted the leaf earlier: one member whose credential
+		// has expired since must not keep everyone else from joining.
+		if err := c.verifyCredentialAt(&e.leaf.Credential, e.leaf.SignatureKey, time.Time{}); err != nil {
 			return fmt.Errorf("leaf %d: %w", e.at, err)
 		}
 	}
