@@ -15,6 +15,7 @@ type party struct {
 	signer Signer
 	leaf   LeafIndex
 	keys   treeKeys // as a member
+	next   treeKeys // once its commit is merged
 
 	keyPackage *KeyPackage
 	private    []byte // of keyPackage's leaf
@@ -253,7 +254,7 @@ func (w *hubWorld) path(p *party, sender Sender, list []ProposalOrRef) (*provisi
 func (w *hubWorld) commit(p *party, list ...ProposalOrRef) *MLSMessage {
 	w.t.Helper()
 	_, created := w.path(p, MemberSender(p.leaf), list)
-	p.keys = created.keys
+	p.next = created.keys
 	return w.rawCommit(p, &Commit{Proposals: list, Path: created.path})
 }
 
@@ -264,7 +265,7 @@ func (w *hubWorld) externalCommit(p *party, list ...ProposalOrRef) *MLSMessage {
 	sender := Sender{Type: SenderNewMemberCommit}
 	list = append(w.value(externalInitProposal()), list...)
 	pr, created := w.path(p, sender, list)
-	p.keys, p.leaf = created.keys, pr.committer
+	p.next, p.leaf = created.keys, pr.committer
 	return w.rawExternalCommit(p, &Commit{Proposals: list, Path: created.path})
 }
 
@@ -304,14 +305,13 @@ func (w *hubWorld) follow(m *MLSMessage, sc *StagedCommit) {
 		case commit.Path == nil:
 			member.keys = member.keys.prune(p.tree)
 		default:
-			if private, ok := w.updates[l]; ok {
+			if private, ok := w.updates[l]; ok && slices.Contains(sc.Updated, l) {
 				member.keys = treeKeys{leafPosition(l): private}
 			}
 			_, member.keys, err = p.decryptPath(commit.Path, l, member.keys)
 			noError(w.t, err)
 		}
 	}
-	clear(w.updates)
 }
 
 // merge lets the hub merge a commit. joiners
@@ -330,6 +330,10 @@ func (w *hubWorld) merge(sc *StagedCommit, joiners ...*party) {
 			}
 		}
 	}
+	if committer := w.who[sc.Committer]; sc.HasPath {
+		committer.keys, committer.next = committer.next, nil
+	}
+	clear(w.updates)
 	noError(w.t, w.group.Merge(sc))
 	for _, p := range w.who {
 		if !w.passive {

@@ -254,7 +254,7 @@ func loadState(cfg *Config, records map[string][]byte) (*State, error) {
 	if len(stored.confirmationTag) != s.nh() {
 		return nil, fmt.Errorf("%w: confirmation tag of %d octets", ErrState, len(stored.confirmationTag))
 	}
-	st, err := newState(s, t, stored.context, stored.confirmationTag)
+	st, err := newState(s, t, mustMarshal(&stored.context), stored.confirmationTag)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}

@@ -74,6 +74,7 @@ type provisional struct {
 
 	tree    *tree        // frozen once applyPath is through
 	context GroupContext // of the new epoch; the confirmed transcript hash is set by confirm
+	encoded []byte       // of context, by confirm
 	params  groupParams
 }
 
@@ -222,9 +223,18 @@ func (p *provisional) checkExternalList() error {
 // applied outside of the tree.
 func (p *provisional) checkUnique() error {
 	contexts := 0
+	inits := make(map[string]bool)
 	for i := range p.proposals {
 		pr := &p.proposals[i].Proposal
 		switch pr.Type {
+		case ProposalAdd:
+			// Two receivers of one Welcome with the same key could not be told
+			// apart.
+			init := string(pr.Add.KeyPackage.InitKey)
+			if inits[init] {
+				return fmt.Errorf("%w: two adds with the same init_key", ErrInvalidProposal)
+			}
+			inits[init] = true
 		case ProposalGroupContextExtensions:
 			if contexts++; contexts > 1 {
 				return fmt.Errorf("%w: more than one group_context_extensions", ErrInvalidProposal)
@@ -458,24 +468,17 @@ func (p *provisional) seal() error {
 // new GroupContext.
 func (p *provisional) confirm(confirmedTranscriptHash []byte) ([]byte, error) {
 	p.context.ConfirmedTranscriptHash = confirmedTranscriptHash
-	return tlspl.Marshal(&p.context)
+	encoded, err := tlspl.Marshal(&p.context)
+	p.encoded = encoded
+	return encoded, err
 }
 
-// finish returns the state of the new epoch. The GroupContext is detached
-// from the message it came in.
+// finish returns the state of the new epoch, as it was confirmed.
 func (p *provisional) finish(confirmationTag []byte) (*State, error) {
 	if n := len(confirmationTag); n != p.tree.suite.nh() {
 		return nil, fmt.Errorf("%w: confirmation tag of %d octets", ErrInvalidCommit, n)
 	}
-	encoded, err := tlspl.Marshal(&p.context)
-	if err != nil {
-		return nil, err
-	}
-	var context GroupContext
-	if err := tlspl.Unmarshal(encoded, &context); err != nil {
-		return nil, err
-	}
-	st, err := newState(p.tree.suite, p.tree, context, confirmationTag)
+	st, err := newState(p.tree.suite, p.tree, p.encoded, confirmationTag)
 	if err != nil {
 		return nil, err
 	}

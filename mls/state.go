@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/comity-im/comity/internal/tlspl"
 )
@@ -52,18 +51,17 @@ func parseParams(x Extensions) (groupParams, error) {
 	return p, err
 }
 
-// newState makes a state of a frozen tree, a GroupContext whose tree hash is
-// the tree's, and the confirmation tag of the epoch.
-func newState(s *suite, t *tree, context GroupContext, tag []byte) (*State, error) {
-	params, err := parseParams(context.Extensions)
+// newState makes a state of a frozen tree, an encoded GroupContext that it
+// keeps and whose tree hash is the tree's, and the epoch's confirmation tag.
+func newState(s *suite, t *tree, context, tag []byte) (*State, error) {
+	st := &State{suite: s, tree: t, encoded: context}
+	err := tlspl.Unmarshal(context, &st.context)
+	if err == nil {
+		st.params, err = parseParams(st.context.Extensions)
+	}
 	if err != nil {
 		return nil, err
 	}
-	encoded, err := tlspl.Marshal(&context)
-	if err != nil {
-		return nil, err
-	}
-	st := &State{suite: s, tree: t, context: context, encoded: encoded, params: params}
 	return st.withTag(tag), nil
 }
 
@@ -88,10 +86,13 @@ func initialState(cfg *Config, s *suite, groupID []byte, x Extensions, leaf *Lea
 		return nil, err
 	}
 	t.freeze()
-	st, err := newState(s, t, GroupContext{
-		Version: MLS10, CipherSuite: s.id, GroupID: bytes.Clone(groupID),
-		TreeHash: t.treeHash(), ConfirmedTranscriptHash: []byte{}, Extensions: slices.Clone(x),
-	}, nil)
+	context, err := tlspl.Marshal(&GroupContext{
+		Version: MLS10, CipherSuite: s.id, GroupID: groupID, TreeHash: t.treeHash(), Extensions: x,
+	})
+	if err != nil {
+		return nil, err
+	}
+	st, err := newState(s, t, context, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -151,18 +152,18 @@ func joinState(cfg *Config, gi *GroupInfo, nodes RatchetTree) (*State, error) {
 	if n := len(c.ConfirmedTranscriptHash); n != s.nh() && (n != 0 || c.Epoch != 0) {
 		return nil, fmt.Errorf("%w: confirmed transcript hash of %d octets", ErrInvalidWelcome, n)
 	}
-	var own GroupContext
-	if err := Unmarshal(mustMarshal(&c), &own); err != nil {
+	context, err := tlspl.Marshal(&c)
+	if err != nil {
 		return nil, err
 	}
-	st, err := newState(s, t, own, gi.ConfirmationTag)
+	st, err := newState(s, t, context, gi.ConfirmationTag)
 	if err != nil {
 		return nil, err
 	}
 	if err := cfg.checkParams(&st.params); err != nil {
 		return nil, err
 	}
-	if err := cfg.verifyTree(t, own.GroupID, &st.params); err != nil {
+	if err := cfg.verifyTree(t, c.GroupID, &st.params); err != nil {
 		return nil, err
 	}
 	return st, nil

@@ -8,8 +8,8 @@ import "math/bits"
 // 2^(d+1)-1 nodes.
 type nodeIndex uint32
 
-// maxDepth bounds the depth of any tree, so that every index fits.
-const maxDepth = 24
+// maxDepth bounds the depth of any tree: a million leaves.
+const maxDepth = 20
 
 // leafPosition returns where leaf l stands.
 func leafPosition(l LeafIndex) nodeIndex { return nodeIndex(l) << 1 }
