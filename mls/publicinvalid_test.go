@@ -664,7 +664,7 @@ func TestReInitClosesTheGroup(t *testing.T) {
 	}
 	w.refuse(w.rawCommit(w.who[1], &Commit{}), ErrInvalidCommit)
 	w.refuseProposal(w.proposal(w.who[1], SelfRemoveProposal()), ErrInvalidProposal)
-	again, err := LoadPublicGroup(w.cfg, store(nil, w.group.Records(nil)))
+	again, err := LoadPublicGroup(w.cfg, storeRecords(nil, w.group.Records(nil)))
 	noError(t, err)
 	if again.State().ReInit() == nil {
 		t.Fatal("the stored group is open again")

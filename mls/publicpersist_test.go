@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// store applies records to a store.
-func store(s map[string][]byte, r Records) map[string][]byte {
+// storeRecords applies records to a store.
+func storeRecords(s map[string][]byte, r Records) map[string][]byte {
 	if s == nil {
 		s = make(map[string][]byte)
 	}
@@ -25,7 +25,7 @@ func store(s map[string][]byte, r Records) map[string][]byte {
 
 func TestPublicGroupRecords(t *testing.T) {
 	w := newHubWorld(t)
-	records := store(nil, w.group.Records(nil))
+	records := storeRecords(nil, w.group.Records(nil))
 	last := w.group.Clone()
 	save := func() Records {
 		t.Helper()
@@ -35,9 +35,9 @@ func TestPublicGroupRecords(t *testing.T) {
 				t.Fatalf("record %q is deleted, but was not stored", key)
 			}
 		}
-		store(records, r)
+		storeRecords(records, r)
 		last = w.group.Clone()
-		if all := store(nil, w.group.Records(nil)); !maps.EqualFunc(all, records, bytes.Equal) {
+		if all := storeRecords(nil, w.group.Records(nil)); !maps.EqualFunc(all, records, bytes.Equal) {
 			t.Fatalf("records by steps are %v, at once %v", slices.Sorted(maps.Keys(records)), slices.Sorted(maps.Keys(all)))
 		}
 		again, err := LoadPublicGroup(w.cfg, records)
@@ -95,7 +95,7 @@ func TestLoadRefusesDamage(t *testing.T) {
 	w := grownHubWorld(t, 5)
 	w.propose(w.who[2], SelfRemoveProposal())
 	w.propose(w.who[3], SelfRemoveProposal())
-	good := store(nil, w.group.Records(nil))
+	good := storeRecords(nil, w.group.Records(nil))
 	for key := range good {
 		t.Run("without "+key, func(t *testing.T) {
 			bad := maps.Clone(good)
