@@ -106,6 +106,12 @@ func (c *Config) verifyCredential(cred *Credential, key []byte) error {
 	return c.verifyCredentialAt(cred, key, now)
 }
 
+// verifyAdmitted asks about a credential that the group admitted earlier: one
+// that has expired since must not keep everyone else from joining.
+func (c *Config) verifyAdmitted(cred *Credential, key []byte) error {
+	return c.verifyCredentialAt(cred, key, time.Time{})
+}
+
 func (c *Config) verifyCredentialAt(cred *Credential, key []byte, now time.Time) error {
 	if err := c.Credentials.VerifyCredential(cred, key, now); err != nil {
 		return fmt.Errorf("%w: %w", ErrCredential, err)

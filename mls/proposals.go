@@ -223,7 +223,7 @@ func (s *State) checkExtensions(cfg *Config, x Extensions) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidProposal, err)
 	}
-	if err := cfg.checkParams(&params); err != nil {
+	if err := checkParams(&params, cfg.verifyCredential); err != nil {
 		return err
 	}
 	// mls-extensions section 4.7: where AppDataUpdate is required, it is the
@@ -248,10 +248,11 @@ func mustMarshalExtensions(x Extensions) []byte {
 	return b
 }
 
-// checkParams verifies the external senders of a GroupContext.
-func (c *Config) checkParams(p *groupParams) error {
+// checkParams verifies the external senders of a GroupContext with the given
+// function, verifyCredential for those that come in now.
+func checkParams(p *groupParams, verify func(c *Credential, key []byte) error) error {
 	for i := range p.senders {
-		if err := c.verifyCredential(&p.senders[i].Credential, p.senders[i].SignatureKey); err != nil {
+		if err := verify(&p.senders[i].Credential, p.senders[i].SignatureKey); err != nil {
 			return fmt.Errorf("external sender %d: %w", i, err)
 		}
 	}

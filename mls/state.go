@@ -96,7 +96,7 @@ func initialState(cfg *Config, s *suite, groupID []byte, x Extensions, leaf *Lea
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.checkParams(&st.params); err != nil {
+	if err := checkParams(&st.params, cfg.verifyCredential); err != nil {
 		return nil, err
 	}
 	return st, t.checkSupport(&st.params)
@@ -160,7 +160,7 @@ func joinState(cfg *Config, gi *GroupInfo, nodes RatchetTree) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.checkParams(&st.params); err != nil {
+	if err := checkParams(&st.params, cfg.verifyAdmitted); err != nil {
 		return nil, err
 	}
 	if err := cfg.verifyTree(t, c.GroupID, &st.params); err != nil {

@@ -166,7 +166,9 @@ func FuzzPaths(f *testing.F) {
 		if err := Unmarshal(b, c); err != nil {
 			return
 		}
-		if sc, err := w.group.StageCommit(w.rawCommit(w.who[1], c)); err == nil {
+		here := *w
+		here.t = t
+		if sc, err := w.group.StageCommit(here.rawCommit(w.who[1], c)); err == nil {
 			checkInvariants(t, sc.After.tree)
 			if err := sc.After.tree.verifyStructure(100); err != nil {
 				t.Fatalf("a staged tree is not valid: %v", err)

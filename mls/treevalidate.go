@@ -137,9 +137,7 @@ func (c *Config) verifyTree(t *tree, groupID []byte, p *groupParams) error {
 		return err
 	}
 	for _, e := range leaves {
-		// The group admitted the leaf earlier: one member whose credential
-		// has expired since must not keep everyone else from joining.
-		if err := c.verifyCredentialAt(&e.leaf.Credential, e.leaf.SignatureKey, time.Time{}); err != nil {
+		if err := c.verifyAdmitted(&e.leaf.Credential, e.leaf.SignatureKey); err != nil {
 			return fmt.Errorf("leaf %d: %w", e.at, err)
 		}
 	}
