@@ -21,8 +21,11 @@ import (
 // goroutine of the front uses it.
 type engine struct {
 	conn  *sql.Conn
-	path  string
 	stmts map[string]*sql.Stmt
+	// rooms holds rows of rooms as this connection has last read or written them.
+	// No one else writes, so it is true until something is undone: then it is
+	// emptied.
+	rooms map[string]roomRow
 	// written is the count of pages written when the last checkpoint was made.
 	written int
 }
@@ -33,8 +36,8 @@ type tx struct {
 	writes int
 }
 
-func newEngine(conn *sql.Conn, path string) *engine {
-	return &engine{conn: conn, path: path, stmts: make(map[string]*sql.Stmt)}
+func newEngine(conn *sql.Conn) *engine {
+	return &engine{conn: conn, stmts: make(map[string]*sql.Stmt), rooms: make(map[string]roomRow)}
 }
 
 func (e *engine) close() error {
@@ -82,6 +85,7 @@ func (e *engine) Commit(*tx) error { return translate(e.exec("COMMIT")) }
 // Rollback implements batch.Engine. After some errors SQLite has rolled back by
 // itself.
 func (e *engine) Rollback(*tx) error {
+	clear(e.rooms)
 	err := e.exec("ROLLBACK")
 	if err != nil && strings.Contains(err.Error(), "no transaction is active") {
 		return nil
@@ -174,6 +178,17 @@ func translate(err error) error {
 	return err
 }
 
+// maxRooms is how many rows of rooms are kept.
+const maxRooms = 10_000
+
+// remember keeps the row of a room.
+func (t *tx) remember(uri string, r roomRow) {
+	if len(t.e.rooms) >= maxRooms {
+		clear(t.e.rooms)
+	}
+	t.e.rooms[uri] = r
+}
+
 // Writes implements batch.Tx.
 func (t *tx) Writes() int { return t.writes }
 
@@ -185,6 +200,7 @@ func (t *tx) Release() error { return translate(t.e.exec("RELEASE op")) }
 
 // Return implements batch.Tx.
 func (t *tx) Return() error {
+	clear(t.e.rooms)
 	if err := t.e.exec("ROLLBACK TO op"); err != nil {
 		return translate(err)
 	}

@@ -20,13 +20,20 @@ type roomRow struct {
 
 // room finds a room; store.ErrNoRoom.
 func (t *tx) room(uri string) (r roomRow, err error) {
+	if r, ok := t.e.rooms[uri]; ok {
+		return r, nil
+	}
 	var epoch, head, ts int64
 	ok, err := t.row("SELECT id, epoch, head, last_ts FROM room WHERE uri = ?", []any{uri}, &r.id, &epoch, &head, &ts)
 	if err == nil && !ok {
 		err = store.ErrNoRoom
 	}
+	if err != nil {
+		return r, err
+	}
 	r.epoch, r.head, r.lastTS = uint64(epoch), uint64(head), uint64(ts)
-	return r, err
+	t.remember(uri, r)
+	return r, nil
 }
 
 // CreateRoom implements store.Rooms.
@@ -128,6 +135,7 @@ func (t *tx) append(now uint64, r roomRow, req *store.Append) (res store.AppendR
 			bits(r.epoch), bounded(r.head), bits(r.lastTS), r.id); err != nil {
 			return res, err
 		}
+		t.remember(req.Room, r)
 	}
 	if req.Dedup != (store.Hash{}) {
 		if err := t.do("INSERT INTO dedup (room_id, hash, pos, ts) VALUES (?, ?, ?, ?)",

@@ -177,7 +177,7 @@ func (s *Store) open(ctx context.Context, path string, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	s.engine = newEngine(conn, path)
+	s.engine = newEngine(conn)
 	if s.reader, err = sql.Open("sqlite", dsn(path, "_pragma=busy_timeout(10000)", "_pragma=mmap_size(0)",
 		"_pragma=cache_size(-16384)", "_pragma=query_only(1)")); err != nil {
 		return err

@@ -41,3 +41,5 @@ func TestCrash(t *testing.T) {
 		return Open(context.Background(), Config{Path: path})
 	})
 }
+
+func BenchmarkStore(b *testing.B) { storetest.Bench(b, factory) }
