@@ -60,6 +60,8 @@ type StatusError struct {
 	Status int
 	Code   string // stable code of the problem document, may be empty
 	Detail string // text for people
+	// RetryAfter is how long the provider asks to wait; zero: it says nothing.
+	RetryAfter time.Duration
 }
 
 func (e *StatusError) Error() string {

@@ -1,0 +1,276 @@
+package client
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/comity-im/comity/internal/tlspl"
+	"github.com/comity-im/comity/mimi/local"
+	"github.com/comity-im/comity/mls"
+	"github.com/comity-im/comity/room"
+)
+
+// A keyPackageRecord is a KeyPackage that others may use to add the device,
+// with its private keys. It is deleted in the same step in which a group is
+// joined with it.
+type keyPackageRecord struct {
+	KeyPackage []byte `json:"key_package"`
+	Private    []byte `json:"private"`
+	NotAfter   int64  `json:"not_after"` // seconds since the Unix epoch
+	// Published is set once the provider has confirmed it.
+	Published bool `json:"published"`
+}
+
+// keyPackageGrace is how long the private keys of an expired KeyPackage are
+// kept: a Welcome may be on its way.
+const keyPackageGrace = 7 * 24 * time.Hour
+
+// poolInterval is how often the pool is looked at without a reason.
+const poolInterval = 6 * time.Hour
+
+// A keyPackagePool keeps unused KeyPackages ready at the provider.
+type keyPackagePool struct {
+	c    *Client
+	wake chan struct{}
+}
+
+// poke asks for a look at the pool.
+func (p *keyPackagePool) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *keyPackagePool) run(ctx context.Context) {
+	if p.c.cfg.KeyPackages < 0 {
+		return
+	}
+	retry := backoff{min: p.c.cfg.RetryMin, max: p.c.cfg.RetryMax}
+	for {
+		err := p.ensure(ctx)
+		wait := poolInterval/2 + rand.N(poolInterval)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			retry.reset()
+		case temporary(err):
+			wait = retry.delay(err)
+		default:
+			p.c.problem(fmt.Errorf("client: KeyPackages: %w", err))
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-p.wake:
+		case <-ctx.Done():
+		}
+		t.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// ensure brings the pool to its size. What an earlier attempt may have left
+// unconfirmed is published again; the provider passes over what it knows.
+func (p *keyPackagePool) ensure(ctx context.Context) error {
+	records, err := p.load(ctx)
+	if err != nil {
+		return err
+	}
+	now := p.c.cfg.Now()
+	b := Batch{}
+	var unconfirmed []string
+	for ref, rec := range records {
+		switch {
+		case now.After(time.Unix(rec.NotAfter, 0).Add(keyPackageGrace)):
+			b.Remove(bucketKeyPackages, ref)
+		case !rec.Published && now.Before(time.Unix(rec.NotAfter, 0)):
+			unconfirmed = append(unconfirmed, ref)
+		}
+	}
+	if !b.Empty() {
+		if err := p.c.cfg.Store.Apply(ctx, b); err != nil {
+			return err
+		}
+	}
+	if len(unconfirmed) > 0 {
+		if err := p.publish(ctx, records, unconfirmed); err != nil {
+			return err
+		}
+	}
+	resp, err := p.c.session.do(ctx, Request{Method: http.MethodGet, Path: local.PathKeyPackages})
+	if err != nil {
+		return err
+	}
+	var count local.KeyPackageCount
+	if err := json.Unmarshal(resp.Body, &count); err != nil {
+		return fmt.Errorf("client: KeyPackage count: %w", err)
+	}
+	target := p.c.cfg.KeyPackages
+	if count.Count > target-(target+3)/4 {
+		return nil
+	}
+	fresh := map[string]*keyPackageRecord{}
+	var refs []string
+	b = Batch{Durable: true} // the private keys are safe before anyone uses the public ones
+	for range target - max(count.Count, 0) {
+		ref, rec, err := p.generate(now)
+		if err != nil {
+			return err
+		}
+		value, err := json.Marshal(rec)
+		if err != nil {
+			return fmt.Errorf("client: %w", err)
+		}
+		b.Set(bucketKeyPackages, ref, value)
+		fresh[ref] = rec
+		refs = append(refs, ref)
+	}
+	if err := p.c.cfg.Store.Apply(ctx, b); err != nil {
+		return err
+	}
+	return p.publish(ctx, fresh, refs)
+}
+
+func (p *keyPackagePool) load(ctx context.Context) (map[string]*keyPackageRecord, error) {
+	rows, err := p.c.cfg.Store.Bucket(ctx, bucketKeyPackages)
+	if err != nil {
+		return nil, err
+	}
+	records := make(map[string]*keyPackageRecord, len(rows))
+	for ref, value := range rows {
+		rec := new(keyPackageRecord)
+		if err := json.Unmarshal(value, rec); err != nil {
+			return nil, fmt.Errorf("client: stored KeyPackage: %w", err)
+		}
+		records[ref] = rec
+	}
+	return records, nil
+}
+
+// publish uploads KeyPackages and marks them.
+func (p *keyPackagePool) publish(ctx context.Context, records map[string]*keyPackageRecord, refs []string) error {
+	for len(refs) > 0 {
+		part := refs[:min(len(refs), local.MaxKeyPackages)]
+		refs = refs[len(part):]
+		var w tlspl.Writer
+		w.Vector(func(w *tlspl.Writer) {
+			for _, ref := range part {
+				w.Raw(records[ref].KeyPackage)
+			}
+		})
+		body, err := w.Bytes()
+		if err != nil {
+			return fmt.Errorf("client: %w", err)
+		}
+		_, err = p.c.session.do(ctx, Request{Method: http.MethodPut, Path: local.PathKeyPackages, ContentType: local.MediaTypeTLS, Body: body})
+		if err != nil {
+			return err
+		}
+		// A KeyPackage that was used meanwhile is gone from the store and
+		// must stay gone, so only those that are still there are marked.
+		var b Batch
+		present, err := p.c.cfg.Store.GetMany(ctx, bucketKeyPackages, part)
+		if err != nil {
+			return err
+		}
+		for i, ref := range part {
+			if present[i] == nil {
+				continue
+			}
+			rec := *records[ref]
+			rec.Published = true
+			value, err := json.Marshal(&rec)
+			if err != nil {
+				return fmt.Errorf("client: %w", err)
+			}
+			b.Set(bucketKeyPackages, ref, value)
+		}
+		if err := p.c.cfg.Store.Apply(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *keyPackagePool) generate(now time.Time) (ref string, rec *keyPackageRecord, err error) {
+	life := p.c.cfg.KeyPackageLifetime
+	notBefore := now.Add(-time.Hour)
+	if cert, err := x509.ParseCertificate(p.c.id.Certificates[0]); err == nil {
+		if left := cert.NotAfter.Sub(notBefore); left < life {
+			life = left
+		}
+	}
+	if life < 2*time.Hour {
+		return "", nil, errors.New("client: the device's certificate has expired; enrol the device anew")
+	}
+	leaf, err := room.LeafExtensions()
+	if err != nil {
+		return "", nil, fmt.Errorf("client: new KeyPackage: %w", err)
+	}
+	kp, private, err := mls.NewKeyPackage(mls.KeyPackageParams{
+		CipherSuite: p.c.id.Suite, Signer: p.c.signer, Credential: p.c.cred,
+		Capabilities: capabilities(), LeafExtensions: leaf,
+		NotBefore: notBefore, Lifetime: life, Now: now,
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("client: new KeyPackage: %w", err)
+	}
+	defer private.Wipe()
+	r, err := kp.Ref()
+	if err != nil {
+		return "", nil, fmt.Errorf("client: new KeyPackage: %w", err)
+	}
+	rec = &keyPackageRecord{NotAfter: notBefore.Add(life).Unix()}
+	if rec.KeyPackage, err = mls.Marshal(kp); err != nil {
+		return "", nil, fmt.Errorf("client: new KeyPackage: %w", err)
+	}
+	if rec.Private, err = mls.Marshal(private); err != nil {
+		return "", nil, fmt.Errorf("client: new KeyPackage: %w", err)
+	}
+	return hex.EncodeToString(r), rec, nil
+}
+
+// keyPackage is a KeyPackage of this device with its private keys.
+type keyPackage struct {
+	ref     string
+	public  *mls.KeyPackage
+	private *mls.KeyPackagePrivate
+}
+
+// find returns the first KeyPackage that a Welcome is for, or nil.
+func (p *keyPackagePool) find(ctx context.Context, w *mls.Welcome) (*keyPackage, error) {
+	for i := range w.Secrets {
+		ref := hex.EncodeToString(w.Secrets[i].NewMember)
+		value, err := p.c.cfg.Store.Get(ctx, bucketKeyPackages, ref)
+		if errors.Is(err, ErrNoValue) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var rec keyPackageRecord
+		if err := json.Unmarshal(value, &rec); err != nil {
+			return nil, fmt.Errorf("client: stored KeyPackage: %w", err)
+		}
+		k := &keyPackage{ref: ref, public: new(mls.KeyPackage), private: new(mls.KeyPackagePrivate)}
+		if err := mls.Unmarshal(rec.KeyPackage, k.public); err != nil {
+			return nil, fmt.Errorf("client: stored KeyPackage: %w", err)
+		}
+		if err := mls.Unmarshal(rec.Private, k.private); err != nil {
+			return nil, fmt.Errorf("client: stored KeyPackage: %w", err)
+		}
+		return k, nil
+	}
+	return nil, nil
+}
