@@ -206,9 +206,6 @@ func (c *CachedAnchors) Anchor(domain string) (*Anchor, error) {
 	}
 	e.anchor = a
 	e.until = now.Add(orDefault(c.TTL, time.Hour))
-	if !a.NotAfter.IsZero() && a.NotAfter.Before(e.until) {
-		e.until = a.NotAfter
-	}
 	return a, nil
 }
 

@@ -193,6 +193,14 @@ var badCertificates = []struct {
 		e.spec.names[0] = generalName{1, "alice@a.example"}
 		return e.chain()
 	}},
+	{"a dNSName that reads like a device", ErrNames, func(e *badEnv) mls.Credential {
+		e.spec.names[0].tag = 2
+		return e.chain()
+	}},
+	{"two providers", ErrNames, func(e *badEnv) mls.Credential {
+		e.spec.names = uris("mimi://b.example", "mimi://a.example")
+		return e.chain()
+	}},
 	{"unknown CA", ErrUntrusted, func(e *badEnv) mls.Credential {
 		e.spec.issuer = newTestCA(e.t, caTemplate("unknown", "a.example"), nil, nil)
 		return e.chain()
@@ -443,6 +451,29 @@ func TestBadCertificates(t *testing.T) {
 	}
 }
 
+// Two intermediates must come in their order.
+func TestChainOrder(t *testing.T) {
+	ca := func(name string, pathLen int, parent *testCA) *testCA {
+		template := caTemplate(name, "a.example")
+		template.MaxPathLen, template.MaxPathLenZero = pathLen, pathLen == 0
+		return newTestCA(t, template, parent, nil)
+	}
+	root := ca("root", 2, nil)
+	first := ca("first", 1, root)
+	second := ca("second", 0, first)
+	key, pub := newDeviceKey(t, mls.X25519AES128SHA256Ed25519)
+	leaf := goodLeaf(second, pub).mint(t)
+	v := &Verifier{Anchors: StaticAnchors{"a.example": {Domain: "a.example", Certificates: []*x509.Certificate{root.cert}}}}
+	good := mls.X509Credential(leaf, second.cert.Raw, first.cert.Raw)
+	if err := v.VerifyCredential(&good, key, testNow); err != nil {
+		t.Error(err)
+	}
+	bad := mls.X509Credential(leaf, first.cert.Raw, second.cert.Raw)
+	if err := v.VerifyCredential(&bad, key, testNow); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("got %v, want ErrUntrusted", err)
+	}
+}
+
 // A CA that an administrator put under a wrong domain by going around
 // NewAnchor is stopped by its name constraint.
 func TestNameConstraintHolds(t *testing.T) {
@@ -497,6 +528,13 @@ func TestCheckCA(t *testing.T) {
 	}
 	if err := CheckCA(newTestCA(t, caTemplate("small", "a.example"), nil, small).cert, "a.example"); !errors.Is(err, ErrAnchor) {
 		t.Errorf("small curve: got %v, want ErrAnchor", err)
+	}
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckCA(newTestCA(t, caTemplate("short", "a.example"), nil, short).cert, "a.example"); !errors.Is(err, ErrAnchor) {
+		t.Errorf("RSA of 1024 bits: got %v, want ErrAnchor", err)
 	}
 	for _, domain := range []string{"", "A.example", "a.example.", "127.0.0.1", "a.example:8443"} {
 		ca := newTestCA(t, caTemplate("good", "a.example"), nil, nil)
