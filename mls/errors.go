@@ -55,9 +55,6 @@ var (
 	ErrKey = errors.New("mls: malformed key")
 	// ErrPSK means that a pre-shared key is not available.
 	ErrPSK = errors.New("mls: pre-shared key not available")
-	// ErrPending means that a member must commit the pending proposals, or
-	// apply a commit that is under way, before this operation.
-	ErrPending = errors.New("mls: proposals are pending")
 	// ErrState means that stored records are damaged or do not fit together.
 	ErrState = errors.New("mls: damaged group state")
 )

@@ -48,6 +48,7 @@ type secretTree struct {
 	nodes   map[uint32][]byte
 	senders map[LeafIndex]*[2]*ratchet
 
+	version         int  // counts consumed keys
 	applicationOnly bool // the epoch is over: there are no handshake ratchets
 
 	// What changed since the last call of records.
@@ -163,6 +164,7 @@ func (t *secretTree) expand(leaf LeafIndex) (*expansion, error) {
 // until consume.
 type keyUse struct {
 	tree       *secretTree
+	version    int // of the tree from which it was derived
 	leaf       LeafIndex
 	kind       ratchetKind
 	generation uint32
@@ -177,7 +179,7 @@ type keyUse struct {
 // open derives the key of a generation. maxSkip bounds how many generations
 // a message may run ahead of the last one.
 func (t *secretTree) open(leaf LeafIndex, kind ratchetKind, generation, maxSkip uint32) (*keyUse, error) {
-	u := &keyUse{tree: t, leaf: leaf, kind: kind, generation: generation}
+	u := &keyUse{tree: t, version: t.version, leaf: leaf, kind: kind, generation: generation}
 	var r *ratchet
 	if pair := t.senders[leaf]; pair != nil {
 		r = pair[kind]
@@ -245,6 +247,18 @@ func (s *suite) ratchetStep(secret []byte, g uint32) (k messageKey, next []byte,
 // maxSkipped keys of skipped generations are kept, the latest ones.
 func (u *keyUse) consume(maxSkipped uint32) {
 	t := u.tree
+	if u.version != t.version {
+		// Other keys were consumed since: a staged commit, say, was merged
+		// after application messages came. What was derived then must not
+		// replace what the tree has become.
+		u.discard()
+		again, err := t.open(u.leaf, u.kind, u.generation, math.MaxUint32)
+		if err != nil {
+			return // consumed already
+		}
+		u = again
+	}
+	t.version++
 	if x := u.expansion; x != nil {
 		wipe(t.nodes[x.from])
 		delete(t.nodes, x.from)
