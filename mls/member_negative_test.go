@@ -225,7 +225,7 @@ func TestExternalCommitCannotRemoveOthers(t *testing.T) {
 }
 
 // Proposals of external senders hold for one group and one epoch (hole E).
-func TestExternalSenderProposals(t *testing.T) {
+func TestMemberExternalSenderProposals(t *testing.T) {
 	hub, _, err := GenerateSigner(suite1, nil)
 	noError(t, err)
 	senders, err := Marshal(ExternalSenders{{SignatureKey: hub.Public(), Credential: BasicCredential([]byte("hub"))}})
