@@ -34,6 +34,11 @@ func (h *Hub) update(ctx context.Context, r *loaded, j *job) error {
 		return err
 	}
 	timestamp, err := h.change(ctx, r, j, hash)
+	if errors.Is(err, federation.ErrUnreachable) {
+		// A provider whose CA is needed is down: that is nobody's fault here.
+		j.answer(nil, fmt.Errorf("hub: update: %w: %w", federation.ErrUnavailable, err))
+		return nil
+	}
 	if refused, ok := errors.AsType[*room.Error](err); ok {
 		resp := refusal(refused)
 		h.cfg.Metrics.Refused(mimi.EndpointUpdate, resp.Code.String())
