@@ -2,10 +2,29 @@
 // and private trials: a root authority in a folder, and a certificate per
 // provider that authenticates its domain as server and as client.
 //
-// It is not for production. There, a provider's certificate comes from a public
-// authority (ACME) or from one that the federation's members agreed on, its
-// private key stays on the machine that uses it, and the root's key is not
-// lying beside it.
+// It is not for production, because the key of the root lies beside it: whoever
+// reads the folder can be any provider to everyone who trusts the root. Never
+// put such a root into the trust store of a system or a browser for longer than
+// a trial, and delete the folder afterwards. Nothing is renewed, revoked or
+// logged.
+//
+// In production a provider needs a certificate that
+//
+//   - has its provider domain (the host of its mimi: URIs) as dNSName, whatever
+//     host its directory points at;
+//   - may be used by servers and by clients (extended key usages serverAuth and
+//     clientAuth), since providers authenticate to each other in both roles.
+//     Some public authorities no longer issue clientAuth: ask before you choose
+//     one;
+//   - comes from an authority that the peers trust: a public one, by ACME, or
+//     one that the members of a federation agreed on and configured as roots;
+//   - has a key of its own that never leaves the machine, in a file that only
+//     the server's user can read, and is replaced before it expires.
+//
+// That certificate also signs the provider's anchor statement, which tells
+// others which authority certifies the devices of its users (package identity).
+// So it must be renewed with care: losing its key lets someone else speak for
+// the domain.
 package devcert
 
 import (
@@ -19,6 +38,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -70,9 +90,15 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
+// Local are the names under which a machine knows itself, for Issue.
+func Local() []string { return []string{"localhost", "127.0.0.1", "::1"} }
+
 // Issue makes a certificate for a provider's domain and returns the PEM files
-// of the certificate and of its key.
-func (a *Authority) Issue(domain string) (certFile, keyFile string, err error) {
+// of the certificate and of its key. The certificate is for the hosts in also,
+// too, which are domain names or addresses (see Local): a client that connects
+// by such a name can then check it. An earlier certificate of the domain is
+// replaced.
+func (a *Authority) Issue(domain string, also ...string) (certFile, keyFile string, err error) {
 	domain, err = mimi.ParseDomain(domain)
 	if err != nil {
 		return "", "", fmt.Errorf("devcert: %w", err)
@@ -83,6 +109,17 @@ func (a *Authority) Issue(domain string) (certFile, keyFile string, err error) {
 	}
 	template := a.template(domain)
 	template.DNSNames = []string{domain}
+	for _, host := range also {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+			continue
+		}
+		name, err := mimi.ParseDomain(host)
+		if err != nil {
+			return "", "", fmt.Errorf("devcert: %w", err)
+		}
+		template.DNSNames = append(template.DNSNames, name)
+	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
@@ -116,6 +153,7 @@ func (a *Authority) create() error {
 	}
 	template := a.template("Comity throwaway root")
 	template.IsCA = true
+	template.MaxPathLenZero = true
 	template.KeyUsage = x509.KeyUsageCertSign
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

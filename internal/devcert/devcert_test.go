@@ -3,6 +3,7 @@ package devcert
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,5 +49,53 @@ func TestAuthority(t *testing.T) {
 	}
 	if _, err := New(dir, now.Add(Life)); err == nil {
 		t.Error("an expired root was opened")
+	}
+}
+
+// A certificate is for the further hosts that were asked for, and no others.
+func TestFurtherHosts(t *testing.T) {
+	now := time.Now()
+	a, err := New(t.TempDir(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := func(file, host string) error {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(raw)
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = cert.Verify(x509.VerifyOptions{Roots: a.Pool(), DNSName: host, CurrentTime: now})
+		return err
+	}
+	file, _, err := a.Issue("a.example", append(Local(), "chat.a.example")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"a.example", "localhost", "127.0.0.1", "[::1]", "chat.a.example"} {
+		if err := verify(file, host); err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	for _, host := range []string{"b.example", "127.0.0.2", "x.a.example"} {
+		if verify(file, host) == nil {
+			t.Errorf("the certificate is good for %s", host)
+		}
+	}
+	file, _, err = a.Issue("a.example") // replaces the first
+	if err != nil {
+		t.Fatal(err)
+	}
+	if verify(file, "localhost") == nil {
+		t.Error("the certificate is good for localhost without being asked for it")
+	}
+	for _, bad := range []string{"", "not a host", "*.a.example", "127.0.0.1:443"} {
+		if _, _, err := a.Issue("a.example", bad); err == nil {
+			t.Errorf("host %q was accepted", bad)
+		}
 	}
 }
