@@ -118,7 +118,7 @@ func committable(pending []QueuedProposal, own LeafIndex) []QueuedProposal {
 		case ProposalRemove:
 			l := q.Proposal.Remove.Removed
 			keep = l != own && leaving[l] == ProposalRemove && !done[l]
-			done[l] = true
+			done[l] = done[l] || keep // a SelfRemove may follow
 		case ProposalUpdate:
 			_, gone := leaving[q.Sender.Leaf]
 			keep = q.Sender.Leaf != own && !gone && updates[q.Sender.Leaf] == i
