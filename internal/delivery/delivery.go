@@ -120,6 +120,21 @@ func (d *Delivery) Disconnect(device string) {
 	d.each(device, (*Stream).Close)
 }
 
+// Close ends all streams, for the provider's shutdown.
+func (d *Delivery) Close() {
+	d.mu.Lock()
+	var streams []*Stream
+	for _, of := range d.devices {
+		for s := range of {
+			streams = append(streams, s)
+		}
+	}
+	d.mu.Unlock()
+	for _, s := range streams {
+		s.Close()
+	}
+}
+
 // listen makes the stream hear of new events in the room.
 func (d *Delivery) listen(room string, s *Stream) *tail {
 	d.mu.Lock()
