@@ -38,7 +38,7 @@ Start with "comity demo": three providers on this machine, talking.`,
 		return usage(fmt.Errorf("%w (see \"%s --help\")", err, cmd.CommandPath()))
 	})
 	root.AddCommand(
-		newVersion(),
+		newServe(), newUser(), newRoom(), newReplay(), newVersion(),
 	)
 	// Wrong arguments are usage errors whichever command they are for.
 	var wrap func(*cobra.Command)

@@ -1,0 +1,330 @@
+package replay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/comity-im/comity/client"
+	"github.com/comity-im/comity/content"
+	"github.com/comity-im/comity/internal/admin"
+	"github.com/comity-im/comity/internal/irclog"
+)
+
+// ErrDiffers is matched by every finding that someone did not see what the log
+// says.
+var ErrDiffers = errors.New("the replay differs from the log")
+
+func differs(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrDiffers, fmt.Sprintf(format, args...))
+}
+
+// catchUp waits until everyone has seen the last thing that they should.
+func (r *replay) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.StepTimeout)
+	defer cancel()
+	seen := r.cfg.Plan.Seen()
+	for i, p := range r.people {
+		here := r.cfg.Plan.People[i].Initial
+		for _, n := range seen[i] {
+			if s := r.cfg.Plan.Steps[n]; s.Person == i {
+				here = s.Kind != irclog.Leave
+			}
+		}
+		last, some := r.last(seen[i])
+		if err := r.caughtUp(ctx, p, here, last, some); err != nil {
+			return err
+		}
+		r.cfg.Progress("catching up", i+1, len(r.people))
+	}
+	return nil
+}
+
+// last returns the ID of the last message among the steps.
+func (r *replay) last(steps []int) (id content.MessageID, ok bool) {
+	for _, n := range slices.Backward(steps) {
+		if r.ids[n] != (content.MessageID{}) {
+			return r.ids[n], true
+		}
+	}
+	return id, false
+}
+
+// caughtUp waits until p has left, or is in the last epoch, and has the last
+// message.
+func (r *replay) caughtUp(ctx context.Context, p *person, here bool, last content.MessageID, some bool) error {
+	sub := p.c.Subscribe()
+	defer sub.Close()
+	for {
+		v, err := p.c.Room(r.room)
+		if err == nil && v.Frozen != nil {
+			return differs("the room is frozen for %s: %v", p.name, v.Frozen)
+		}
+		done := err == nil && (!here && v.Status == client.RoomLeft || here && v.Epoch == r.epoch)
+		if done && some {
+			_, err := p.c.Message(ctx, r.room, last)
+			done = err == nil
+		}
+		if done {
+			return nil
+		}
+		if _, err := sub.Next(ctx); err != nil {
+			return differs("%s (%v, epoch %d of %d) has not caught up: %v", p.name, v.Status, v.Epoch, r.epoch, err)
+		}
+	}
+}
+
+// line is what a person sees: a message, or who came and went since the one
+// before.
+type line struct {
+	id           content.MessageID
+	user, text   string
+	answer       content.MessageID
+	joined, left []string // sorted; before the message
+}
+
+// compareHistories compares everyone's history with the log and returns how
+// many messages were read.
+func (r *replay) compareHistories(ctx context.Context) (read int, err error) {
+	seen := r.cfg.Plan.Seen()
+	for i, p := range r.people {
+		windows, err := r.history(ctx, p)
+		if err != nil {
+			return read, err
+		}
+		expected := r.expected(i, seen[i])
+		if len(windows) != len(expected) {
+			return read, differs("%s was there %d times, the log says %d", p.name, len(windows), len(expected))
+		}
+		for w := range expected {
+			if err := compare(p.name, windows[w], expected[w]); err != nil {
+				return read, err
+			}
+			for _, l := range expected[w] {
+				if l.id != (content.MessageID{}) {
+					read++
+				}
+			}
+		}
+		r.cfg.Progress("comparing", i+1, len(r.people))
+	}
+	return read, nil
+}
+
+// expected returns what person i should have seen, by the times that it was
+// there.
+func (r *replay) expected(i int, seen []int) [][]line {
+	var windows [][]line
+	var now line
+	var window []line
+	open := false
+	if r.cfg.Plan.People[i].Initial {
+		open = true
+	}
+	flush := func() {
+		if open {
+			windows = append(windows, append(window, now))
+		}
+		window, now = nil, line{}
+	}
+	for _, n := range seen {
+		s := &r.cfg.Plan.Steps[n]
+		user := r.people[s.Person].c.User().String()
+		switch s.Kind {
+		case irclog.Join:
+			if s.Person == i {
+				open = true
+				window, now = nil, line{}
+			}
+			now.joined = append(now.joined, user)
+		case irclog.Leave:
+			now.left = append(now.left, user)
+			if s.Person == i {
+				flush()
+				open = false
+			}
+		default:
+			now.id, now.user, now.text = r.ids[n], user, r.shown(s)
+			if s.Answer >= 0 {
+				now.answer = r.ids[s.Answer]
+			}
+			window, now = append(window, now), line{}
+		}
+	}
+	flush()
+	return windows
+}
+
+// shown is the text that a step's message must have in the end.
+func (r *replay) shown(s *irclog.Step) string {
+	if s.Kind == irclog.Rename {
+		return s.Text
+	}
+	return content.EscapeHTML(said(s))
+}
+
+// history returns what a person saw, by the times that it was there.
+func (r *replay) history(ctx context.Context, p *person) ([][]line, error) {
+	var windows [][]line
+	var window []line
+	var now line
+	open := false
+	for after := uint64(0); ; {
+		entries, err := p.c.History(ctx, r.room, after, 500)
+		if err != nil {
+			return nil, err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for i := range entries {
+			e := &entries[i]
+			after = e.Seq
+			switch e.Kind {
+			case client.EntryProblem:
+				return nil, differs("%s has a problem at position %d: %v", p.name, e.Position, e.Problem)
+			case client.EntryMessage:
+				m, err := e.Message()
+				if err != nil {
+					return nil, differs("%s, entry %d: %v", p.name, e.Seq, err)
+				}
+				part, ok := m.Part.Body.(content.SinglePart)
+				if !ok {
+					return nil, differs("%s, entry %d has no single part", p.name, e.Seq)
+				}
+				now.id, now.user, now.text = e.ID, e.User.String(), string(part.Content)
+				if e.InReplyTo != nil {
+					now.answer = *e.InReplyTo
+				}
+				window, now = append(window, now), line{}
+			case client.EntryChange:
+				came := e.Change.Self && !open
+				went := e.Change.Self && open
+				if came {
+					open, window, now = true, nil, line{}
+				}
+				for _, u := range e.Change.Joined {
+					now.joined = append(now.joined, u.String())
+				}
+				for _, u := range e.Change.Left {
+					now.left = append(now.left, u.String())
+				}
+				if went {
+					windows = append(windows, append(window, now))
+					open, window, now = false, nil, line{}
+				}
+			}
+		}
+	}
+	if open {
+		windows = append(windows, append(window, now))
+	}
+	return windows, nil
+}
+
+// compare compares one time that a person was there. A leave takes effect with
+// the commit that whoever acts next makes, so where the person comes or goes
+// in the middle of such a gap, it need not see all of it.
+func compare(name string, got, want []line) error {
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) {
+			return differs("%s saw %d messages, the log has %d; first: got %+v, want %+v", name, len(got)-1, len(want)-1, at(got, i), at(want, i))
+		}
+		g, w := got[i], want[i]
+		if g.id != w.id || g.user != w.user || g.text != w.text || g.answer != w.answer {
+			return differs("%s, message %d: got %x of %s %q answering %x, want %x of %s %q answering %x",
+				name, i, g.id, g.user, g.text, g.answer, w.id, w.user, w.text, w.answer)
+		}
+		edge := i == 0 || i == len(want)-1
+		if !sameSet(g.joined, w.joined, edge) || !sameSet(g.left, w.left, edge) {
+			return differs("%s, before message %d: got joined %v left %v, want joined %v left %v", name, i, g.joined, g.left, w.joined, w.left)
+		}
+	}
+	return nil
+}
+
+func at(lines []line, i int) any {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "nothing"
+}
+
+// sameSet reports whether got and want have the same members, or at an edge
+// whether all of got are in want.
+func sameSet(got, want []string, edge bool) bool {
+	got, want = slices.Clone(got), slices.Clone(want)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !edge {
+		return slices.Equal(got, want)
+	}
+	for _, g := range got {
+		if _, ok := slices.BinarySearch(want, g); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// compareProviders checks that what each follower stored is, from where it
+// began to follow, exactly the hub's log in the hub's order.
+func (r *replay) compareProviders(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.StepTimeout)
+	defer cancel()
+	hub, err := r.log(ctx, 0)
+	if err != nil {
+		return err
+	}
+	for i := 1; i < len(r.fleet.Providers); i++ {
+		var log []admin.Event
+		for {
+			if log, err = r.log(ctx, i); err != nil {
+				return err
+			}
+			if len(log) > 0 && bytes.Equal(log[len(log)-1].Hash, hub[len(hub)-1].Hash) {
+				break
+			}
+			select { // the last events may be on their way
+			case <-ctx.Done():
+				return differs("%s has %d events and not the last one of the hub", r.fleet.Providers[i].Config.Domain, len(log))
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+		start := slices.IndexFunc(hub, func(e admin.Event) bool { return bytes.Equal(e.Hash, log[0].Hash) })
+		if start < 0 || len(hub)-start != len(log) {
+			return differs("%s has %d events, the hub has %d from where it began to follow", r.fleet.Providers[i].Config.Domain, len(log), len(hub)-start)
+		}
+		for n := range log {
+			h := hub[start+n]
+			if !bytes.Equal(h.Hash, log[n].Hash) || h.Timestamp != log[n].Timestamp || !bytes.Equal(h.Body, log[n].Body) {
+				return differs("%s, position %d, is not the hub's position %d", r.fleet.Providers[i].Config.Domain, log[n].Position, h.Position)
+			}
+		}
+	}
+	return nil
+}
+
+// log reads all that a provider stores of the room.
+func (r *replay) log(ctx context.Context, i int) ([]admin.Event, error) {
+	var all []admin.Event
+	for after := uint64(0); ; {
+		events, err := r.fleet.Providers[i].Admin().Events(ctx, r.room.String(), after)
+		if err != nil {
+			return nil, err
+		}
+		if len(events) == 0 {
+			return all, nil
+		}
+		for _, e := range events {
+			if e.Position != after+1 {
+				return nil, differs("%s has a gap in its log before position %d", r.fleet.Providers[i].Config.Domain, e.Position)
+			}
+			after = e.Position
+		}
+		all = append(all, events...)
+	}
+}
