@@ -191,7 +191,7 @@ func (r *replay) history(ctx context.Context, p *person) ([][]line, error) {
 				if err != nil {
 					return nil, differs("%s, entry %d: %v", p.name, e.Seq, err)
 				}
-				part, ok := m.Part.Body.(content.SinglePart)
+				part, ok := m.Body.Part.(content.SinglePart)
 				if !ok {
 					return nil, differs("%s, entry %d has no single part", p.name, e.Seq)
 				}

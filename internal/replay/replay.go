@@ -402,15 +402,13 @@ func (r *replay) step(ctx context.Context, n int) error {
 func (r *replay) compose(p *person, s *irclog.Step) (*content.Message, error) {
 	var opts []content.Option
 	if s.Answer >= 0 {
-		opts = append(opts, content.InReplyTo(r.ids[s.Answer]))
+		opts = append(opts, content.ReplyTo(r.ids[s.Answer]))
 	}
 	composer := p.c.Composer(r.room)
 	if s.Kind == irclog.Rename {
-		m, err := composer.Text(s.Text)
-		if err == nil {
-			m.Part.Disposition = content.DispositionProfile
-		}
-		return m, err
+		nick := content.PlainText(s.Text)
+		nick.Disposition = content.Profile
+		return composer.New(nick)
 	}
 	return composer.Markdown(said(s), opts...)
 }
