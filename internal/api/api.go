@@ -26,8 +26,9 @@ import (
 // Rooms carries out what clients ask about rooms, wherever the hub is. The
 // device is authenticated; bodies are MIMI bodies.
 type Rooms interface {
-	// Create makes this provider the hub of a new room of the device's user.
-	Create(ctx context.Context, device store.Device, req *local.CreateRoomRequest) error
+	// Create makes this provider the hub of a new room of the device's user. The
+	// body is a local.CreateRoomRequest.
+	Create(ctx context.Context, device store.Device, body []byte) error
 	Update(ctx context.Context, device store.Device, room mimi.URI, body []byte) ([]byte, error)
 	// Submit returns the hub's answer, or the domain of the hub if it can't be
 	// reached and the message is durably pending.

@@ -25,12 +25,8 @@ func (a *API) rooms() {
 		"Create a room whose hub is this provider", mimi.MaxUpdateRequest, false, http.StatusForbidden, http.StatusConflict),
 		func(ctx context.Context, in *tlsBody) (*struct{ Status int }, error) {
 			err := in.check()
-			var req local.CreateRoomRequest
 			if err == nil {
-				err = decode(in.RawBody, &req)
-			}
-			if err == nil {
-				err = a.cfg.Rooms.Create(ctx, deviceOf(ctx), &req)
+				err = a.cfg.Rooms.Create(ctx, deviceOf(ctx), in.RawBody)
 			}
 			if err != nil {
 				return nil, a.failed(ctx, "createRoom", err)

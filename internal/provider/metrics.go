@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/comity-im/comity/internal/federation"
+	"github.com/comity-im/comity/mimi"
 )
 
 // metrics is what an operator can watch. Its label values are bounded: peers
@@ -53,12 +54,21 @@ func newMetrics(version string) *metrics {
 			Name: "comity_client_events_bytes_total", Help: "Octets of events sent to connected devices.",
 		}),
 	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	m.accepted = counter("comity_hub_accepted_events_total", "Events that this provider accepted as a hub, by kind.", "kind")
+	m.refused = counter("comity_hub_refused_requests_total", "Requests that this provider refused as a hub, by endpoint and code.", "endpoint", "code")
+	m.stored = counter("comity_replica_stored_events_total", "Events stored of rooms of other hubs, by kind.", "kind")
+	m.unverifiable = counter("comity_replica_unverifiable_total", "Notifications refused because an event could not be verified, by hub. It should be zero: look at the log.", "hub")
+	m.pending = counter("comity_replica_pending_total", "Messages queued for a hub out of reach, by hub.", "hub")
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "comity_build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	})
 	build.Set(1)
 	m.registry.MustRegister(m.inbound, m.outbound, m.delivered, m.failing, m.requests, m.streams, m.frames, m.frameBytes, build,
+		m.accepted, m.refused, m.stored, m.unverifiable, m.pending,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -82,6 +92,27 @@ func (m *metrics) Delivered(peer string, events int) {
 func (m *metrics) Failing(peer string, attempts int) {
 	m.failing.WithLabelValues(peer).Set(float64(attempts))
 }
+
+// Accepted implements hub.Metrics.
+func (m *metrics) Accepted(kind string, events int) {
+	m.accepted.WithLabelValues(kind).Add(float64(events))
+}
+
+// Refused implements hub.Metrics.
+func (m *metrics) Refused(endpoint mimi.Endpoint, code string) {
+	m.refused.WithLabelValues(string(endpoint), code).Inc()
+}
+
+// Stored implements replica.Metrics.
+func (m *metrics) Stored(kind string, events int) {
+	m.stored.WithLabelValues(kind).Add(float64(events))
+}
+
+// Unverifiable implements replica.Metrics.
+func (m *metrics) Unverifiable(hub string) { m.unverifiable.WithLabelValues(hub).Inc() }
+
+// Pending implements replica.Metrics.
+func (m *metrics) Pending(hub string) { m.pending.WithLabelValues(hub).Inc() }
 
 // request is told of every answered request of a client.
 func (m *metrics) request(operation string, status int, took time.Duration) {

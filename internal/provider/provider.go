@@ -24,9 +24,9 @@ import (
 	"github.com/comity-im/comity/internal/keys"
 	"github.com/comity-im/comity/internal/replica"
 	"github.com/comity-im/comity/internal/store"
+	"github.com/comity-im/comity/internal/tlspl"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
-	"github.com/comity-im/comity/room"
 )
 
 // Lifetimes of what a provider issues.
@@ -58,14 +58,16 @@ type Provider struct {
 	now     func() time.Time
 	metrics *metrics
 
-	ca      *identity.CA
-	tls     *certificate
-	peers   *federation.Peers
-	outbox  *federation.Outbox
-	hub     *hub.Hub
-	replica *replica.Replica
-	api     *api.API
-	admin   *admin.Server
+	ca         *identity.CA
+	tls        *certificate
+	peers      *federation.Peers
+	federation *federation.Handler
+	outbox     *federation.Outbox
+	hub        *hub.Hub
+	replica    *replica.Replica
+	delivery   *delivery.Delivery
+	api        *api.API
+	admin      *admin.Server
 }
 
 // New assembles a provider. Its CA and keys are made when they are not in the
@@ -93,6 +95,12 @@ func New(ctx context.Context, cfg *Config, opts Options) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	senderOf := func(s mls.CipherSuite) (mls.ExternalSender, mls.Signer, error) {
+		if s != mls.X25519AES128SHA256Ed25519 && s != mls.X25519ChaCha20SHA256Ed25519 {
+			return mls.ExternalSender{}, nil, fmt.Errorf("provider: no key as a hub for cipher suite %v", s)
+		}
+		return *sender, signer, nil
+	}
 	senderBytes, err := mls.Marshal(sender)
 	if err != nil {
 		return nil, err
@@ -114,7 +122,7 @@ func New(ctx context.Context, cfg *Config, opts Options) (*Provider, error) {
 		return nil, err
 	}
 	verifier := &identity.Verifier{Anchors: p.peers.Anchors(p.ca.Anchor())}
-	groups := mls.Config{Credentials: verifier, Components: room.Components(), Now: p.now}
+	groups := mls.Config{Credentials: verifier, Now: p.now}
 	pool := keys.New(keys.Config{
 		Store:  p.store,
 		Verify: func(kp *mls.KeyPackage) error { return kp.Verify(&groups) },
@@ -124,11 +132,11 @@ func New(ctx context.Context, cfg *Config, opts Options) (*Provider, error) {
 		},
 		Now: p.now,
 	})
-	streams := delivery.New(p.store, clients{p.metrics})
-	p.wire(groups, verifier, signer, pool, streams)
+	p.delivery = delivery.New(p.store, clients{p.metrics})
+	p.wire(verifier, pool, p.delivery, senderOf)
 	p.api = api.New(api.Config{
 		Domain: cfg.Domain, Directory: p.store, Tokens: api.NewTokens([32]byte(tokenKey), p.now),
-		Keys: pool, Rooms: (*rooms)(p), Delivery: streams,
+		Keys: pool, Rooms: (*rooms)(p), Delivery: p.delivery,
 		Issue: p.issue, Anchor: p.anchor, ExternalSender: senderBytes,
 		Now: p.now, Log: p.log.With("part", "api"), Observe: p.metrics.request,
 	})
@@ -159,6 +167,7 @@ func (p *Provider) Run(ctx context.Context) error {
 
 // Close stops all work. The store is left to its owner.
 func (p *Provider) Close() error {
+	p.delivery.Close()
 	p.outbox.Close()
 	p.replica.Close()
 	p.hub.Close()
@@ -305,4 +314,11 @@ func loadRoots(path string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("provider: %s holds no certificate", path)
 	}
 	return pool, nil
+}
+
+func decode(b []byte, v tlspl.Unmarshaler) error {
+	if err := tlspl.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %w", api.ErrMalformed, err)
+	}
+	return nil
 }
