@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -31,7 +32,7 @@ func Serve(ctx context.Context, cfg *Config, version string, log *slog.Logger, s
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("provider: data_dir: %w", err)
 	}
-	db, err := sqlite.Open(ctx, databasePath(cfg))
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: databasePath(cfg), Log: log})
 	if err != nil {
 		return err
 	}
@@ -91,6 +92,8 @@ func Serve(ctx context.Context, cfg *Config, version string, log *slog.Logger, s
 	}
 }
 
+func databasePath(cfg *Config) string { return filepath.Join(cfg.DataDir, "comity.db") }
+
 // Check opens everything that Serve would, listens nowhere, and reports what
 // is wrong.
 func Check(ctx context.Context, cfg *Config) (err error) {
@@ -111,7 +114,7 @@ func Check(ctx context.Context, cfg *Config) (err error) {
 	if _, err := os.Stat(databasePath(cfg)); errors.Is(err, os.ErrNotExist) {
 		return nil // it will be made
 	}
-	db, err := sqlite.Open(ctx, databasePath(cfg))
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: databasePath(cfg)})
 	if err != nil {
 		return err
 	}
