@@ -17,12 +17,14 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	inbound, outbound  *prometheus.HistogramVec
-	delivered          *prometheus.CounterVec
-	failing            *prometheus.GaugeVec
-	requests           *prometheus.HistogramVec
-	streams            prometheus.Gauge
-	frames, frameBytes prometheus.Counter
+	inbound, outbound         *prometheus.HistogramVec
+	delivered                 *prometheus.CounterVec
+	failing                   *prometheus.GaugeVec
+	requests                  *prometheus.HistogramVec
+	streams                   prometheus.Gauge
+	frames, frameBytes        prometheus.Counter
+	accepted, stored, refused *prometheus.CounterVec
+	unverifiable, pending     *prometheus.CounterVec
 }
 
 func newMetrics(version string) *metrics {

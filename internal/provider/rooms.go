@@ -57,7 +57,11 @@ func (r *rooms) Submit(ctx context.Context, d store.Device, uri mimi.URI, body [
 		answer, err := r.hub.Submit(ctx, room.Source{Provider: r.cfg.Domain, User: user}, uri, body)
 		return answer, "", err
 	}
-	return r.replica.Submit(ctx, user, device, uri, body)
+	answer, pending, err := r.replica.Submit(ctx, user, device, uri, body)
+	if err != nil || !pending {
+		return answer, "", err
+	}
+	return nil, uri.Domain(), nil
 }
 
 func (r *rooms) GroupInfo(ctx context.Context, d store.Device, uri mimi.URI, body []byte) ([]byte, error) {
@@ -82,5 +86,5 @@ func (r *rooms) KeyMaterial(ctx context.Context, d store.Device, target mimi.URI
 	if req.Room.IsZero() || r.ours(req.Room) {
 		return r.hub.KeyMaterial(ctx, r.cfg.Domain, target, body)
 	}
-	return r.replica.KeyMaterial(ctx, req.Room, target, body)
+	return r.replica.KeyMaterial(ctx, target, body)
 }
