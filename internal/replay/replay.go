@@ -41,6 +41,7 @@ import (
 	"github.com/comity-im/comity/internal/fleet"
 	"github.com/comity-im/comity/internal/irclog"
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/room"
 )
 
 // Config says what to replay and how.
@@ -224,7 +225,7 @@ func (r *replay) enrol(ctx context.Context) error {
 		return c.FetchAnchor(ctx, domain)
 	}, r.fleet.Roots, &identity.MemoryPins{}, time.Now)
 
-	enrol := func(ctx context.Context, name string, at int) (*person, error) {
+	enrol := func(ctx context.Context, name string, at, keyPackages int) (*person, error) {
 		provider := r.fleet.Providers[at]
 		code, err := provider.Admin().AddUser(ctx, name)
 		if err != nil {
@@ -244,7 +245,7 @@ func (r *replay) enrol(ctx context.Context) error {
 		}
 		c, err := client.Enrol(ctx, client.Config{
 			Transport: transports[at], Store: store, Credentials: verifier,
-			KeyPackages: 2, AutoCommit: -1,
+			KeyPackages: keyPackages, AutoCommit: -1,
 			RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
 		}, code.Code, "replay")
 		if err != nil {
@@ -259,7 +260,7 @@ func (r *replay) enrol(ctx context.Context) error {
 		return p, nil
 	}
 	var err error
-	if r.founder, err = enrol(ctx, "founder", 0); err != nil {
+	if r.founder, err = enrol(ctx, "founder", 0, -1); err != nil {
 		return err
 	}
 	fetcher.c = r.founder.c
@@ -271,7 +272,11 @@ func (r *replay) enrol(ctx context.Context) error {
 	done := 0
 	for i := range people {
 		group.Go(func() (err error) {
-			r.people[i], err = enrol(ctx, people[i].Name, i%len(r.fleet.Providers))
+			keyPackages := -1 // comes in by external commit
+			if people[i].Initial {
+				keyPackages = 1
+			}
+			r.people[i], err = enrol(ctx, people[i].Name, i%len(r.fleet.Providers), keyPackages)
 			mu.Lock()
 			defer mu.Unlock()
 			done++
@@ -287,7 +292,10 @@ func (r *replay) assemble(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	var err error
-	if r.room, err = r.founder.c.CreateRoom(ctx, client.RoomOptions{Name: "#replay", Open: true}); err != nil {
+	if r.room, err = mimi.NewURI(mimi.KindRoom, r.cfg.Domains[0], "replay"); err != nil {
+		return err
+	}
+	if err := r.founder.c.CreateRoom(ctx, client.NewRoom{URI: r.room, Template: room.TemplateOpen, Name: "#replay"}); err != nil {
 		return fmt.Errorf("creating the room: %w", err)
 	}
 	var users []mimi.URI
@@ -301,7 +309,12 @@ func (r *replay) assemble(ctx context.Context) error {
 	const batch = 50
 	for len(users) > 0 {
 		n := min(batch, len(users))
-		if err := r.founder.c.AddUsers(ctx, r.room, users[:n]...); err != nil {
+		err := r.founder.c.AddUsers(ctx, r.room, users[:n]...)
+		if errors.Is(err, client.ErrNoKeyMaterial) && ctx.Err() == nil {
+			time.Sleep(50 * time.Millisecond) // somebody has yet to publish KeyPackages
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("adding who is there from the start: %w", err)
 		}
 		users = users[n:]
@@ -345,7 +358,7 @@ func (r *replay) play(ctx context.Context) error {
 	if err := r.await(ctx, r.founder); err != nil {
 		return err
 	}
-	if err := r.founder.c.CommitPending(ctx, r.room); err != nil {
+	if err := r.founder.c.UpdateKeys(ctx, r.room); err != nil {
 		return fmt.Errorf("committing what is pending at the end: %w", err)
 	}
 	return r.inStep(ctx, r.founder)
