@@ -79,8 +79,20 @@ func TestGroupOfDevices(t *testing.T) {
 	}
 	carol := keyPackage(newDevice(ca, "carol", 2*time.Hour))
 	now = now.Add(90 * time.Minute)
+	if err := carol.Verify(&cfg); !errors.Is(err, ErrExpired) {
+		t.Fatalf("an expired device: %v", err)
+	}
 	if err := add(carol); !errors.Is(err, ErrExpired) {
 		t.Fatalf("an expired device: %v", err)
+	}
+	late := cfg
+	late.Credentials = AtAnyTime(cfg.Credentials)
+	late.SkipLifetime = true
+	if err := carol.Verify(&late); err != nil {
+		t.Errorf("an expired device, seen by one who follows: %v", err)
+	}
+	if AtAnyTime(nil) != nil {
+		t.Error("no verifier became one")
 	}
 
 	gi, err := g.GroupInfo()

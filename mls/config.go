@@ -27,8 +27,7 @@ type Config struct {
 	// group that id names (RFC 9420 section 8.4); nil means that there is
 	// none. The nonce does not matter for finding the key.
 	PSK func(id *PreSharedKeyID) ([]byte, error)
-	// SkipLifetime accepts leaves outside of their lifetime, and asks for
-	// credentials to be verified without regard to the time. RFC 9420
+	// SkipLifetime accepts leaves outside of their lifetime. RFC 9420
 	// section 7.3 leaves the check to the receiver, since a message may be
 	// processed long after it was sent: set it for a party that must follow
 	// what others decided (a member, a replica), not for one that decides
@@ -99,11 +98,7 @@ func (c Config) withDefaults() (*Config, error) {
 
 // verifyCredential asks the application about a credential that comes in now.
 func (c *Config) verifyCredential(cred *Credential, key []byte) error {
-	now := c.Now()
-	if c.SkipLifetime {
-		now = time.Time{}
-	}
-	return c.verifyCredentialAt(cred, key, now)
+	return c.verifyCredentialAt(cred, key, c.Now())
 }
 
 // verifyAdmitted asks about a credential that the group admitted earlier: one

@@ -61,7 +61,7 @@ func (NoMetrics) Pending(string)      {}
 type Config struct {
 	Domain   string
 	Store    Store
-	Room     room.Config // Hub and MLS.SkipLifetime are set by New
+	Room     room.Config // Hub and MLS.SkipLifetime are set by New, MLS.Credentials wrapped
 	Verifier *identity.Verifier
 	// Sender returns our provider credential and its key for a cipher suite, by
 	// which we ask hubs for GroupInfo.
@@ -103,7 +103,9 @@ func New(cfg Config) *Replica {
 		cfg.Suites = []mls.CipherSuite{0x0001}
 	}
 	cfg.Room.Hub = false
+	// A replica follows what the hub decided, perhaps long after.
 	cfg.Room.MLS.SkipLifetime = true
+	cfg.Room.MLS.Credentials = identity.AtAnyTime(cfg.Room.MLS.Credentials)
 	p := &Replica{cfg: cfg, pending: make(map[string]*hubQueue)}
 	p.pool = owner.New(owner.Config[*loaded, *job]{
 		Load:   p.load,
