@@ -60,17 +60,22 @@ func (s *Store) reading(ctx context.Context, query string) (*sql.Stmt, error) {
 	return stmt, nil
 }
 
-// row reads one row into dest; store.ErrNotFound if there is none.
-func (s *Store) row(ctx context.Context, query string, args []any, dest ...any) error {
+// one reads one row; store.ErrNotFound if there is none.
+func (s *Store) one(ctx context.Context, query string, args []any, read func(scan func(...any) error) error) error {
 	stmt, err := s.reading(ctx, query)
 	if err != nil {
 		return err
 	}
-	err = stmt.QueryRowContext(ctx, args...).Scan(dest...)
+	err = read(stmt.QueryRowContext(ctx, args...).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.ErrNotFound
 	}
-	return translate(err)
+	return s.fault(err)
+}
+
+// row reads one row into dest; store.ErrNotFound if there is none.
+func (s *Store) row(ctx context.Context, query string, args []any, dest ...any) error {
+	return s.one(ctx, query, args, func(scan func(...any) error) error { return scan(dest...) })
 }
 
 // errEnough ends a reading before the last row.
@@ -84,12 +89,24 @@ func (s *Store) rows(ctx context.Context, query string, args []any, each func(sc
 	}
 	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
-		return translate(err)
+		return s.fault(err)
 	}
 	if err := drain(rows, each); !errors.Is(err, errEnough) {
-		return err
+		return s.fault(err)
 	}
 	return nil
+}
+
+// fault gives the error of a reading. When the store was closed or broke meanwhile,
+// that is what it says.
+func (s *Store) fault(err error) error {
+	if err == nil {
+		return nil
+	}
+	if why := s.usable(); why != nil {
+		return why
+	}
+	return translate(err)
 }
 
 // nowMs is the clock in the unit of the store.

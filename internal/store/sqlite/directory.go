@@ -3,8 +3,6 @@ package sqlite
 import (
 	"bytes"
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 
 	"github.com/comity-im/comity/internal/store"
@@ -24,11 +22,15 @@ func (s *Store) PutUser(ctx context.Context, u store.User) error {
 
 // User implements store.Directory.
 func (s *Store) User(ctx context.Context, uri string) (store.User, error) {
-	stmt, err := s.reading(ctx, "SELECT uri, name, created, disabled, data FROM account WHERE uri = ?")
+	var u store.User
+	err := s.one(ctx, "SELECT uri, name, created, disabled, data FROM account WHERE uri = ?", []any{uri}, func(scan func(...any) error) (err error) {
+		u, err = scanUser(scan)
+		return err
+	})
 	if err != nil {
 		return store.User{}, err
 	}
-	return scanUser(stmt.QueryRowContext(ctx, uri).Scan)
+	return u, nil
 }
 
 // Users implements store.Directory.
@@ -46,11 +48,8 @@ func (s *Store) Users(ctx context.Context, after string, max int) ([]store.User,
 func scanUser(scan func(...any) error) (u store.User, err error) {
 	var created int64
 	err = scan(&u.URI, &u.Name, &created, &u.Disabled, &u.Data)
-	if errors.Is(err, sql.ErrNoRows) {
-		return store.User{}, store.ErrNotFound
-	}
 	u.Created = uint64(created)
-	return u, translate(err)
+	return u, err
 }
 
 // account makes sure that a user is there.
@@ -134,11 +133,15 @@ const selectDevice = "SELECT uri, account, name, public_key, cipher_suite, certi
 
 // Device implements store.Directory.
 func (s *Store) Device(ctx context.Context, uri string) (store.Device, error) {
-	stmt, err := s.reading(ctx, selectDevice+" WHERE uri = ?")
+	var d store.Device
+	err := s.one(ctx, selectDevice+" WHERE uri = ?", []any{uri}, func(scan func(...any) error) (err error) {
+		d, err = scanDevice(scan)
+		return err
+	})
 	if err != nil {
 		return store.Device{}, err
 	}
-	return scanDevice(stmt.QueryRowContext(ctx, uri).Scan)
+	return d, nil
 }
 
 // Devices implements store.Directory.
@@ -155,11 +158,8 @@ func (s *Store) Devices(ctx context.Context, user string) ([]store.Device, error
 func scanDevice(scan func(...any) error) (d store.Device, err error) {
 	var created, revoked int64
 	err = scan(&d.URI, &d.User, &d.Name, &d.PublicKey, &d.CipherSuite, &d.Certificate, &created, &revoked, &d.Data)
-	if errors.Is(err, sql.ErrNoRows) {
-		return store.Device{}, store.ErrNotFound
-	}
 	d.Created, d.Revoked = uint64(created), uint64(revoked)
-	return d, translate(err)
+	return d, err
 }
 
 // PutDevice implements store.Directory.

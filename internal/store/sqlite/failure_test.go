@@ -332,8 +332,73 @@ func TestFull(t *testing.T) {
 	acked(t, mustOpen(t, path), good)
 }
 
+func TestBackup(t *testing.T) {
+	s := mustOpen(t, written(t, 20))
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	if err := s.Backup(t.Context(), copied); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(s, 20, 10); err != nil { // goes on, and is not in the copy
+		t.Fatal(err)
+	}
+	if err := s.Backup(t.Context(), copied); !errors.Is(err, store.ErrExists) {
+		t.Errorf("over an existing file: %v", err)
+	}
+	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, error %v", info.Mode(), err)
+	}
+	want := make([]int, 20)
+	for i := range want {
+		want[i] = i
+	}
+	c := mustOpen(t, copied)
+	acked(t, c, want)
+	if err := put(c, 99, 10); err != nil {
+		t.Errorf("the copy can't be used: %v", err)
+	}
+	if err := s.Backup(t.Context(), filepath.Join(t.TempDir(), "no such folder", "x.db")); err == nil {
+		t.Error("no error where there is no folder")
+	}
+}
+
+// TestCloseWhileReading checks that readings that are cut off say why.
+func TestCloseWhileReading(t *testing.T) {
+	s := mustOpen(t, written(t, 50))
+	var wg sync.WaitGroup
+	started := make(chan struct{}, 8)
+	for range 8 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				_, err := s.ReadLog(context.Background(), room, 0, 0, 0)
+				if err == nil {
+					_, _, err = s.RoomState(context.Background(), room)
+				}
+				if i == 3 {
+					started <- struct{}{}
+				}
+				if err != nil {
+					if !errors.Is(err, store.ErrClosed) {
+						t.Errorf("got %v", err)
+					}
+					return
+				}
+			}
+		})
+	}
+	for range 8 {
+		<-started
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+}
+
 // TestTidy checks that the WAL does not grow for ever, even with readers about.
 func TestTidy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 300 MB")
+	}
 	path := written(t, 0)
 	s := mustOpen(t, path)
 	stop := make(chan struct{})

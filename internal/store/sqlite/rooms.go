@@ -216,11 +216,14 @@ func (s *Store) Room(ctx context.Context, room string) (store.RoomInfo, error) {
 
 // find gives a room and its id; store.ErrNoRoom.
 func (s *Store) find(ctx context.Context, room string) (id int64, info store.RoomInfo, err error) {
-	stmt, err := s.reading(ctx, selectRoom)
-	if err != nil {
-		return 0, info, err
+	err = s.one(ctx, selectRoom, []any{room}, func(scan func(...any) error) error {
+		id, info, err = scanRoom(scan)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = store.ErrNoRoom
 	}
-	return scanRoom(stmt.QueryRowContext(ctx, room).Scan)
+	return id, info, err
 }
 
 const selectRoom = "SELECT id, uri, hub, is_hub, epoch, head, last_ts FROM room WHERE uri = ?"
@@ -228,11 +231,8 @@ const selectRoom = "SELECT id, uri, hub, is_hub, epoch, head, last_ts FROM room 
 func scanRoom(scan func(...any) error) (id int64, info store.RoomInfo, err error) {
 	var epoch, head, ts int64
 	err = scan(&id, &info.Room, &info.Hub, &info.IsHub, &epoch, &head, &ts)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, info, store.ErrNoRoom
-	}
 	info.Epoch, info.Head, info.LastTimestamp = uint64(epoch), uint64(head), uint64(ts)
-	return id, info, translate(err)
+	return id, info, err
 }
 
 // Rooms implements store.Rooms.
@@ -255,16 +255,19 @@ func (s *Store) RoomState(ctx context.Context, room string) (map[string][]byte, 
 	}
 	rtx, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return nil, store.RoomInfo{}, translate(err)
+		return nil, store.RoomInfo{}, s.fault(err)
 	}
 	defer rtx.Rollback()
 	id, info, err := scanRoom(rtx.QueryRowContext(ctx, selectRoom, room).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, store.RoomInfo{}, store.ErrNoRoom
+	}
 	if err != nil {
-		return nil, info, err
+		return nil, store.RoomInfo{}, s.fault(err)
 	}
 	rows, err := rtx.QueryContext(ctx, "SELECT key, value FROM room_state WHERE room_id = ?", id)
 	if err != nil {
-		return nil, info, translate(err)
+		return nil, store.RoomInfo{}, s.fault(err)
 	}
 	state := make(map[string][]byte)
 	err = drain(rows, func(scan func(...any) error) error {
@@ -277,7 +280,7 @@ func (s *Store) RoomState(ctx context.Context, room string) (map[string][]byte, 
 		return nil
 	})
 	if err != nil {
-		return nil, info, err
+		return nil, store.RoomInfo{}, s.fault(err)
 	}
 	return state, info, nil
 }
@@ -314,15 +317,16 @@ func (s *Store) FindEvent(ctx context.Context, room string, hash store.Hash) (st
 	if err != nil {
 		return store.Event{}, err
 	}
-	stmt, err := s.reading(ctx, "SELECT pos, ts, kind, hash, body FROM event WHERE room_id = ? AND hash = ?")
+	var e store.Event
+	err = s.one(ctx, "SELECT pos, ts, kind, hash, body FROM event WHERE room_id = ? AND hash = ?", []any{id, hash[:]},
+		func(scan func(...any) error) error {
+			e, err = scanEvent(scan)
+			return err
+		})
 	if err != nil {
 		return store.Event{}, err
 	}
-	e, err := scanEvent(stmt.QueryRowContext(ctx, id, hash[:]).Scan)
-	if errors.Is(err, sql.ErrNoRows) {
-		return store.Event{}, store.ErrNotFound
-	}
-	return e, translate(err)
+	return e, nil
 }
 
 func scanEvent(scan func(...any) error) (e store.Event, err error) {

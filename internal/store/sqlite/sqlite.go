@@ -78,6 +78,7 @@ type Config struct {
 
 // Store is the engine. It implements store.Store.
 type Store struct {
+	path   string
 	now    func() time.Time
 	log    *slog.Logger
 	lock   *lockFile
@@ -120,7 +121,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
-	s := &Store{now: cfg.Now, log: cfg.Log, stmts: make(map[string]*sql.Stmt), closed: make(chan struct{})}
+	s := &Store{path: path, now: cfg.Now, log: cfg.Log, stmts: make(map[string]*sql.Stmt), closed: make(chan struct{})}
 	if err := s.open(ctx, path, cfg); err != nil {
 		s.release()
 		return nil, fmt.Errorf("sqlite: open %s: %w", path, translate(err))
@@ -407,7 +408,7 @@ func (s *Store) Check(ctx context.Context) error {
 		return err
 	}
 	if err := reportDamage(ctx, s.reader, "PRAGMA integrity_check(1)"); err != nil {
-		return translate(err)
+		return s.fault(err)
 	}
 	// Logs have no gaps, and heads say where they end.
 	var room string
@@ -418,7 +419,48 @@ func (s *Store) Check(ctx context.Context) error {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
 	case err != nil:
-		return translate(err)
+		return s.fault(err)
 	}
 	return fmt.Errorf("%w (the log of room %s has a gap)", store.ErrCorrupt, room)
+}
+
+// Backup writes a copy of the database, as it is at one moment, to a new file,
+// while the store is in use. When it returns nil, the copy is on stable storage.
+// The file must not exist: store.ErrExists.
+func (s *Store) Backup(ctx context.Context, path string) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	// Made here, so that no one else can read it and nothing is overwritten.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %s", store.ErrExists, path)
+	}
+	if err != nil {
+		return fmt.Errorf("sqlite: backup: %w", err)
+	}
+	defer f.Close()
+	err = s.copyTo(ctx, path)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		os.Remove(path)
+		return fmt.Errorf("sqlite: backup to %s: %w", path, s.fault(err))
+	}
+	return nil
+}
+
+// copyTo uses a connection of its own: those for reading may not write anywhere.
+func (s *Store) copyTo(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", dsn(s.path, "_pragma=busy_timeout(10000)"))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.ExecContext(ctx, "VACUUM INTO ?", path)
+	return err
 }
