@@ -43,3 +43,5 @@ func TestCrash(t *testing.T) {
 }
 
 func BenchmarkStore(b *testing.B) { storetest.Bench(b, factory) }
+
+func TestModel(t *testing.T) { storetest.Model(t, factory) }
