@@ -50,7 +50,7 @@ func (a *API) accounts() {
 
 	huma.Register(a.doc, operation("publishKeyPackages", http.MethodPut, local.PathKeyPackages,
 		"Add KeyPackages to the device's pool", 2<<20, false, http.StatusConflict),
-		func(ctx context.Context, in *tlsBody) (*struct{}, error) {
+		func(ctx context.Context, in *TLSBody) (*struct{}, error) {
 			err := in.check()
 			var kps keyPackages
 			if err == nil {

@@ -195,13 +195,13 @@ func operation(id, method, path, summary string, limit int64, public bool, errs 
 	return op
 }
 
-// tlsBody is a body in the TLS presentation language.
-type tlsBody struct {
+// TLSBody is a request body in the TLS presentation language.
+type TLSBody struct {
 	ContentType string `header:"Content-Type"`
 	RawBody     []byte `contentType:"application/mimi-protocol"`
 }
 
-func (b *tlsBody) check() error {
+func (b *TLSBody) check() error {
 	if media, _, err := mime.ParseMediaType(b.ContentType); err != nil ||
 		(media != local.MediaTypeTLS && media != mimi.MediaTypeOctet) {
 		return ErrMediaType

@@ -16,14 +16,14 @@ import (
 // percent-encoded there and decoded here.
 type atURI struct {
 	URI string `path:"uri" maxLength:"1024" doc:"identifier URI, percent-encoded"`
-	tlsBody
+	TLSBody
 }
 
 // rooms registers what concerns rooms.
 func (a *API) rooms() {
 	huma.Register(a.doc, operation("createRoom", http.MethodPost, local.PathRooms,
 		"Create a room whose hub is this provider", mimi.MaxUpdateRequest, false, http.StatusForbidden, http.StatusConflict),
-		func(ctx context.Context, in *tlsBody) (*struct{ Status int }, error) {
+		func(ctx context.Context, in *TLSBody) (*struct{ Status int }, error) {
 			err := in.check()
 			if err == nil {
 				err = a.cfg.Rooms.Create(ctx, deviceOf(ctx), in.RawBody)
