@@ -148,7 +148,10 @@ func (r *chat) accept(t *turn, position uint64, body []byte) error {
 	st := g.State()
 	r.rec.Status, r.rec.GroupID, r.rec.JoinEpoch, r.rec.JoinTag = RoomActive, st.GroupID(), st.Epoch(), st.ConfirmationTag()
 	r.rec.Leaving, r.rec.Frozen = false, nil
-	r.rec.Cursor = max(r.rec.Cursor, position)
+	// The commit that added the device is read too: it must lead to this epoch.
+	if position > 0 {
+		r.rec.Cursor = max(r.rec.Cursor, position-1)
+	}
 	t.batch.Drop = append(t.batch.Drop, bucketGroup(r.uri))
 	t.batch.Remove(bucketKeyPackages, k.ref)
 	t.after = append(t.after, func() {

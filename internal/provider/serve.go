@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -22,7 +23,8 @@ import (
 const (
 	headerTimeout   = 10 * time.Second
 	idleTimeout     = 2 * time.Minute
-	shutdownTimeout = 15 * time.Second
+	// A request that takes longer is cut off; its sender repeats it safely.
+	shutdownTimeout = 3 * time.Second
 )
 
 // Serve runs the provider that cfg describes, with its listeners and its
@@ -188,9 +190,13 @@ func (s *servers) serve(name string, l net.Listener, h http.Handler) {
 func (s *servers) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
+	var wg sync.WaitGroup
 	for _, srv := range s.servers {
-		if err := srv.Shutdown(ctx); err != nil {
-			_ = srv.Close()
-		}
+		wg.Go(func() {
+			if err := srv.Shutdown(ctx); err != nil {
+				_ = srv.Close()
+			}
+		})
 	}
+	wg.Wait()
 }

@@ -48,7 +48,8 @@ type MailKind uint8
 // Mail kinds.
 const (
 	// MailWelcome: Body is the FanoutMessage with the Welcome, Room is the
-	// room, and Position is the position after which the device reads it.
+	// room, and Position is that of the commit that added the device, the first
+	// event that the device may read.
 	MailWelcome MailKind = 1
 	// MailRejected: a message that was pending (status 202) was refused for
 	// good. Body is the hub's SubmitMessageResponse, preceded by the SHA-256 of
