@@ -26,7 +26,7 @@ func (h *Hub) KeyMaterial(ctx context.Context, source string, target mimi.URI, b
 		return nil, fmt.Errorf("hub: key material: %w: the path names %s, the request %s", federation.ErrMalformed, target, req.TargetUser)
 	}
 	if req.Room.IsZero() || req.Room.Domain() != h.cfg.Domain {
-		return h.asTarget(ctx, source, req)
+		return h.asTarget(ctx, source, req, body)
 	}
 	if req.RequestingUser.Domain() != source {
 		return nil, fmt.Errorf("hub: key material: %w: %s asks for %s", federation.ErrForbidden, source, req.RequestingUser)
@@ -61,8 +61,11 @@ func mayClaim(policy *room.Policy, req *mimi.KeyMaterialRequest) bool {
 		policy.IsParticipant(user) && (user == req.TargetUser || policy.IsParticipant(req.TargetUser))
 }
 
-func (h *Hub) asTarget(ctx context.Context, source string, req *mimi.KeyMaterialRequest) ([]byte, error) {
+func (h *Hub) asTarget(ctx context.Context, source string, req *mimi.KeyMaterialRequest, body []byte) ([]byte, error) {
 	if req.TargetUser.Domain() != h.cfg.Domain {
+		if source == h.cfg.Domain && req.Room.IsZero() && req.RequestingUser.Domain() == source {
+			return h.forward(ctx, req, body) // a client of ours asks for no room
+		}
 		return nil, fmt.Errorf("hub: key material: %s is not a user of ours: %w", req.TargetUser, federation.ErrNotFound)
 	}
 	asks := req.RequestingUser.Domain()
