@@ -2,10 +2,11 @@ package sqlite
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/comity-im/comity/internal/store"
 	"github.com/comity-im/comity/internal/store/storetest"
@@ -15,7 +16,7 @@ func TestMain(m *testing.M) {
 	storetest.Child(func(path string) (store.Store, error) {
 		return Open(context.Background(), Config{Path: path})
 	})
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func factory(tb testing.TB) storetest.Open {

@@ -109,7 +109,7 @@ CREATE TABLE key_package (
     not_after INTEGER NOT NULL,
     body      BLOB    NOT NULL
 ) STRICT;
-CREATE INDEX key_package_device ON key_package (device, suite, id);
+CREATE INDEX key_package_device ON key_package (device, suite, id, not_after);
 CREATE INDEX key_package_not_after ON key_package (not_after);
 
 CREATE TABLE claim (
