@@ -318,8 +318,7 @@ func (r *chat) joinCommit(t *turn, position uint64, at time.Time, fm *mimi.Fanou
 func (r *chat) left(t *turn) {
 	r.rec.Status, r.rec.Leaving, r.rec.JoinTag = RoomLeft, false, nil
 	r.group, r.view, r.dirty = nil, nil, false
-	t.batch.Drop = append(t.batch.Drop, bucketGroup(r.uri))
-	t.batch.Put = slices.DeleteFunc(t.batch.Put, func(row Row) bool { return row.Bucket == bucketGroup(r.uri) })
+	t.batch.Clear(bucketGroup(r.uri))
 	for _, o := range r.outbox {
 		if o.Status != OutgoingRejected {
 			r.reject(t, o, "no longer a member of the room")
@@ -333,8 +332,9 @@ func (r *chat) left(t *turn) {
 }
 
 // caughtUp is told when the provider has nothing more of the room.
-func (r *chat) caughtUp(t *turn, position uint64) {
-	if r.active() == nil && position >= r.rec.Cursor && !r.parked {
+func (r *chat) caughtUp(t *turn, connection uint64) {
+	if r.active() == nil && !r.parked && t.abort == nil {
+		r.caughtUpOn = connection
 		t.publish(Event{Kind: EventCaughtUp, Room: r.uri})
 	}
 }

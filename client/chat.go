@@ -85,8 +85,10 @@ type chat struct {
 	staged  *staged
 	joining *joining
 	sending bool // a message is under way to the hub
-	timer   *time.Timer
-	timerOn bool
+	// caughtUpOn is the connection on which the whole log was received.
+	caughtUpOn uint64
+	timer      *time.Timer
+	timerOn    bool
 	// hold is until when the device does not commit others' proposals by
 	// itself, because the hub refused the last attempt.
 	hold    time.Time
@@ -288,7 +290,7 @@ func (r *chat) store(t *turn) (*chatRecord, error) {
 			t.batch.Set(bucketGroup(r.uri), p.Key, p.Value)
 		}
 		for _, key := range recs.Delete {
-			t.batch.Remove(bucketGroup(r.uri), key)
+			t.batch.Delete = append(t.batch.Delete, Key{bucketGroup(r.uri), key})
 		}
 		r.dirty = false
 	}

@@ -54,6 +54,8 @@ type testHub struct {
 	// with the answer, which it may replace or drop. Both without mu.
 	before func(device string, req client.Request) error
 	after  func(device string, req client.Request, resp client.Response) (client.Response, error)
+	// instead, called with mu, may answer a request in place of the hub.
+	instead func(device string, req client.Request) *client.Response
 	// forge replaces what a device is given of a room's log.
 	forge func(device string, room string, position uint64, body []byte) []byte
 	// forgeMail replaces a Welcome.
@@ -167,9 +169,15 @@ func (tr *transport) Do(ctx context.Context, req client.Request) (client.Respons
 		}
 	}
 	tr.h.mu.Lock()
-	status, body := tr.h.serve(device, req)
+	var resp client.Response
+	if tr.h.instead != nil {
+		if r := tr.h.instead(device, req); r != nil {
+			tr.h.mu.Unlock()
+			return *r, nil
+		}
+	}
+	resp.Status, resp.Body = tr.h.serve(device, req)
 	tr.h.mu.Unlock()
-	resp := client.Response{Status: status, Body: body}
 	if after != nil {
 		return after(device, req, resp)
 	}

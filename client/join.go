@@ -56,7 +56,7 @@ func (r *chat) begin(t *turn, j *joining) error {
 		return fmt.Errorf("client: %w", err)
 	}
 	j.done = make(chan struct{})
-	t.batch.Drop = append(t.batch.Drop, bucketJoining(r.uri))
+	t.batch.Clear(bucketJoining(r.uri))
 	t.batch.Set(bucketJoining(r.uri), rowJoining, value)
 	for _, p := range j.group.Records().Put {
 		t.batch.Set(bucketJoining(r.uri), "g"+p.Key, p.Value)
@@ -157,8 +157,7 @@ func (r *chat) joined(t *turn) {
 	r.group, r.view, r.dirty = j.group, j.view, true
 	r.rec.Status, r.rec.GroupID, r.rec.JoinEpoch, r.rec.JoinTag = RoomActive, st.GroupID(), st.Epoch(), nil
 	r.rec.Leaving, r.rec.Frozen = false, nil
-	t.batch.Drop = append(t.batch.Drop, bucketGroup(r.uri), bucketJoining(r.uri))
-	t.batch.Put = slices.DeleteFunc(t.batch.Put, func(row Row) bool { return row.Bucket == bucketJoining(r.uri) })
+	t.batch.Clear(bucketGroup(r.uri), bucketJoining(r.uri))
 	r.wholeGroup(t)
 	t.batch.Durable = true
 	if j.Create {
@@ -191,7 +190,7 @@ func (r *chat) wholeGroup(t *turn) {
 func (r *chat) notJoined(t *turn, err error) {
 	j := r.joining
 	r.joining = nil
-	t.batch.Drop = append(t.batch.Drop, bucketJoining(r.uri))
+	t.batch.Clear(bucketJoining(r.uri))
 	switch {
 	case r.rec.Frozen != nil:
 		r.rec.Status = RoomFrozen

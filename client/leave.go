@@ -126,20 +126,19 @@ func (r *chat) propose(t *turn, l *leaving) error {
 	}
 	proposals = append(proposals, mls.AppDataUpdateProposal(mimi.ComponentParticipantList, encoded(update)))
 	var req mimi.UpdateRequest
-	var queued []mls.QueuedProposal
+	known := len(g.Pending())
 	for i := range proposals {
 		m, err := g.Propose(proposals[i], nil)
 		if err != nil {
 			return fmt.Errorf("client: leave: %w", err)
 		}
-		queued = append(queued, mls.QueuedProposal{Proposal: proposals[i], Sender: mls.MemberSender(g.OwnLeaf())})
 		if i == 0 {
 			req.Message = *m
 		} else {
 			req.MoreProposals = append(req.MoreProposals, *m)
 		}
 	}
-	if err := r.view.AuthoriseProposals(r.group.Pending(), queued); err != nil {
+	if err := r.view.AuthoriseProposals(r.group.Pending(), g.Pending()[known:]); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAllowed, err)
 	}
 	body, err := mls.Marshal(&req)

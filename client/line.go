@@ -20,6 +20,7 @@ type line struct {
 	// the connection ends, because a new one begins with fresh subscriptions.
 	mu     sync.Mutex
 	open   bool
+	count  uint64 // connections so far
 	frames []local.Frame
 	wake   chan struct{}
 	cut    context.CancelFunc // ends the present connection
@@ -89,11 +90,14 @@ func (l *line) reconnect() {
 	}
 }
 
-// connected reports whether the stream is open.
-func (l *line) connected() bool {
+// connection returns the number of the present connection, or 0.
+func (l *line) connection() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open
+	if !l.open {
+		return 0
+	}
+	return l.count
 }
 
 // run keeps a connection open until ctx ends.
@@ -125,6 +129,7 @@ func (l *line) serve(ctx context.Context, stream Stream) error {
 	defer cancel()
 	l.mu.Lock()
 	l.open, l.frames, l.mails, l.cut = true, nil, nil, cancel
+	l.count++
 	l.mu.Unlock()
 	for _, r := range l.c.known() {
 		r.connected()
@@ -199,12 +204,13 @@ func (l *line) dispatch(ctx context.Context, f *local.Frame) error {
 		if err != nil {
 			return err
 		}
+		connection := l.connection()
 		return r.enqueue(ctx, func(t *turn) {
 			switch f.Type {
 			case local.FrameEvent:
 				r.event(t, f.Position, f.Body)
 			case local.FrameCaughtUp:
-				r.caughtUp(t, f.Position)
+				r.caughtUp(t, connection)
 			case local.FrameClosed:
 				r.shut(t, f.Position)
 			}

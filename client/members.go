@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
@@ -90,13 +91,13 @@ func (c *Client) AddUsers(ctx context.Context, uri mimi.URI, users ...mimi.URI) 
 	if err != nil {
 		return err
 	}
+	users = slices.Clone(users)
+	slices.SortFunc(users, func(a, b mimi.URI) int { return strings.Compare(a.String(), b.String()) })
+	users = slices.Compact(users)
 	material := make(map[mimi.URI][]*mls.KeyPackage, len(users))
 	for _, user := range users {
 		if !user.Is(mimi.KindUser) {
 			return fmt.Errorf("client: %q is not a user", user)
-		}
-		if _, twice := material[user]; twice {
-			continue
 		}
 		if material[user], err = r.keyMaterial(ctx, user, required); err != nil {
 			return err
@@ -106,9 +107,9 @@ func (c *Client) AddUsers(ctx context.Context, uri mimi.URI, users ...mimi.URI) 
 		opts := new(mls.CommitOptions)
 		var added []room.Participant
 		policy := r.view.Policy()
-		for user, kps := range material {
+		for _, user := range users {
 			fresh := false
-			for _, kp := range kps {
+			for _, kp := range material[user] {
 				_, device, err := identity.ClientURIs(&kp.LeafNode.Credential)
 				if err != nil {
 					return nil, fmt.Errorf("%w: %w", ErrRefused, err)
@@ -376,7 +377,7 @@ func (c *Client) Forget(ctx context.Context, uri mimi.URI) error {
 		// by another one under the same name.
 		r.rec = chatRecord{GroupID: r.rec.GroupID, Epoch: r.rec.Epoch, Cursor: r.rec.Cursor, LastTime: r.rec.LastTime}
 		r.group, r.view, r.dirty, r.outbox = nil, nil, false, nil
-		t.batch.Drop = append(t.batch.Drop, bucketGroup(uri), bucketOutbox(uri), bucketHistory(uri), bucketIDs(uri),
+		t.batch.Clear(bucketGroup(uri), bucketOutbox(uri), bucketHistory(uri), bucketIDs(uri),
 			bucketStaged(uri), bucketJoining(uri), bucketWelcomes(uri))
 		return nil
 	})

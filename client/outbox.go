@@ -206,10 +206,6 @@ func (r *chat) saveOutgoing(t *turn, o *outgoing) {
 func (r *chat) dropOutgoing(t *turn, o *outgoing) {
 	o.settled.Store(true)
 	r.outbox = slices.DeleteFunc(r.outbox, func(x *outgoing) bool { return x == o })
-	// The row may have been put in the same turn.
-	t.batch.Put = slices.DeleteFunc(t.batch.Put, func(row Row) bool {
-		return row.Bucket == bucketOutbox(r.uri) && row.Key == seqKey(o.N)
-	})
 	t.batch.Remove(bucketOutbox(r.uri), seqKey(o.N))
 }
 
@@ -273,6 +269,9 @@ func (r *chat) settle(t *turn) {
 		return
 	}
 	for _, o := range r.outbox {
+		if o.Status == OutgoingQueued {
+			return // later ones must not overtake it
+		}
 		if o.Status == OutgoingPending {
 			r.sending = true
 			t.after = append(t.after, func() { r.transmit(o) })
@@ -283,8 +282,14 @@ func (r *chat) settle(t *turn) {
 }
 
 // encrypt encrypts the queued messages, unless proposals have to be committed
-// first (RFC 9420 section 12.4) or a commit of this device is under way.
+// first (RFC 9420 section 12.4) or a commit of this device is under way. It
+// waits until the device has seen the whole log: what is encrypted for an
+// epoch that is over could be read by those who were removed, and not by those
+// who were added.
 func (r *chat) encrypt(t *turn) {
+	if n := r.c.line.connection(); n == 0 || n != r.caughtUpOn {
+		return
+	}
 	if r.staged != nil || r.leaving != nil || len(r.group.Pending()) > 0 {
 		return
 	}

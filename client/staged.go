@@ -111,7 +111,12 @@ func (r *chat) readStaged(ctx context.Context) error {
 	if err := json.Unmarshal(value, st); err != nil {
 		return fmt.Errorf("client: stored commit: %w", err)
 	}
-	if st.sc, err = r.group.LoadStaged(st.Sealed); err != nil {
+	if st.sc, err = r.group.LoadStaged(st.Sealed); errors.Is(err, mls.ErrWrongEpoch) {
+		if old != nil {
+			old.finish(errLost)
+		}
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("client: stored commit: %w", err)
 	}
 	if old != nil {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // ErrNoValue is returned by [Store.Get] for a row that does not exist.
@@ -43,8 +44,17 @@ func (b *Batch) Set(bucket, key string, value []byte) {
 	b.Put = append(b.Put, Row{bucket, key, value})
 }
 
-// Remove adds the removal of a row to the batch.
-func (b *Batch) Remove(bucket, key string) { b.Delete = append(b.Delete, Key{bucket, key}) }
+// Remove adds the removal of a row to the batch. It undoes an earlier Set.
+func (b *Batch) Remove(bucket, key string) {
+	b.Put = slices.DeleteFunc(b.Put, func(r Row) bool { return r.Bucket == bucket && r.Key == key })
+	b.Delete = append(b.Delete, Key{bucket, key})
+}
+
+// Clear adds the removal of all rows of some buckets. It undoes earlier Sets.
+func (b *Batch) Clear(buckets ...string) {
+	b.Put = slices.DeleteFunc(b.Put, func(r Row) bool { return slices.Contains(buckets, r.Bucket) })
+	b.Drop = append(b.Drop, buckets...)
+}
 
 // A Store keeps what a device must remember: keys, group state, messages
 // that are not posted yet, and the decrypted history. Values are secret; an

@@ -197,8 +197,8 @@ type OutgoingStatus uint8
 
 // Outgoing statuses.
 const (
-	// OutgoingQueued: it waits until it may be encrypted, because proposals
-	// have to be committed first.
+	// OutgoingQueued: it waits until it may be encrypted, because the device
+	// has not seen the whole log or proposals have to be committed first.
 	OutgoingQueued OutgoingStatus = 1
 	// OutgoingPending: encrypted; it is unknown whether the hub has it.
 	OutgoingPending OutgoingStatus = 2

@@ -152,7 +152,7 @@ func (r *chat) accept(t *turn, position uint64, body []byte) error {
 	if position > 0 {
 		r.rec.Cursor = max(r.rec.Cursor, position-1)
 	}
-	t.batch.Drop = append(t.batch.Drop, bucketGroup(r.uri))
+	t.batch.Clear(bucketGroup(r.uri))
 	t.batch.Remove(bucketKeyPackages, k.ref)
 	t.after = append(t.after, func() {
 		r.subscribe()
