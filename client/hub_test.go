@@ -408,7 +408,7 @@ func (h *testHub) update(d *testDevice, r *testRoom, uri mimi.URI, body []byte) 
 		for _, ref := range effects.Welcome {
 			device := h.claimed[hex.EncodeToString(ref)]
 			if t := h.devices[device]; t != nil {
-				h.mail(t, local.Frame{Type: local.FrameMail, Kind: local.MailWelcome, Room: uri, Position: position - 1, Body: b})
+				h.mail(t, local.Frame{Type: local.FrameMail, Kind: local.MailWelcome, Room: uri, Position: position, Body: b})
 			}
 		}
 	}
