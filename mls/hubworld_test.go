@@ -33,6 +33,7 @@ type hubWorld struct {
 	capabilities Capabilities         // of new parties
 	updates      map[LeafIndex][]byte // private keys of leaves that updateLeaf made
 	passive      bool                 // members do not follow
+	created      *createdPath         // of the last commit
 }
 
 const hubComponent ComponentID = 0x8001
@@ -254,7 +255,7 @@ func (w *hubWorld) path(p *party, sender Sender, list []ProposalOrRef) (*provisi
 func (w *hubWorld) commit(p *party, list ...ProposalOrRef) *MLSMessage {
 	w.t.Helper()
 	_, created := w.path(p, MemberSender(p.leaf), list)
-	p.next = created.keys
+	p.next, w.created = created.keys, created
 	return w.rawCommit(p, &Commit{Proposals: list, Path: created.path})
 }
 
@@ -327,6 +328,13 @@ func (w *hubWorld) merge(sc *StagedCommit, joiners ...*party) {
 			w.who[l] = joiners[i]
 			if !sc.External {
 				joiners[i].keys = treeKeys{leafPosition(l): joiners[i].private}
+				if sc.HasPath && !w.passive { // as a Welcome would
+					secret, ok := w.created.secretFor(l)
+					if !ok {
+						w.t.Fatalf("no path secret for leaf %d", l)
+					}
+					noError(w.t, sc.After.tree.implant(joiners[i].keys, l, sc.Committer, secret))
+				}
 			}
 		}
 	}

@@ -129,6 +129,11 @@ func (s *State) checkProposalContent(cfg *Config, q *QueuedProposal) error {
 			return fmt.Errorf("%w: reinit with the older version %v", ErrInvalidProposal, p.ReInit.Version)
 		}
 		return p.ReInit.Extensions.Validate()
+	case ProposalExternalInit:
+		// Every KEM of the suites sends an ephemeral public key.
+		if err := s.suite.checkHPKEKey(p.ExternalInit.KEMOutput); err != nil {
+			return fmt.Errorf("%w: external_init: %w", ErrInvalidProposal, err)
+		}
 	case ProposalGroupContextExtensions:
 		return s.checkExtensions(cfg, p.GroupContextExtensions.Extensions)
 	case ProposalAppDataUpdate:

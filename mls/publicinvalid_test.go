@@ -434,6 +434,9 @@ func TestInvalidCommits(t *testing.T) {
 		{"ValSem241 two external_init", ErrInvalidProposal, func(w *hubWorld) *MLSMessage {
 			return w.spoiledExternal(w.newParty("p"), w.value(externalInitProposal(), externalInitProposal())...)
 		}},
+		{"8.3 external_init without a key", ErrInvalidProposal, func(w *hubWorld) *MLSMessage {
+			return w.spoiledExternal(w.newParty("p"), w.value(Proposal{Type: ProposalExternalInit, ExternalInit: &ExternalInit{KEMOutput: []byte("x")}})...)
+		}},
 		{"ValSem242 add in an external commit", ErrInvalidProposal, func(w *hubWorld) *MLSMessage {
 			return w.spoiledExternal(w.newParty("p"), w.value(externalInitProposal(), AddProposal(w.newParty("q").keyPackage))...)
 		}},

@@ -107,7 +107,8 @@ func (t *tree) checkSupport(p *groupParams) error {
 }
 
 // verifyTree checks a whole tree on joining (section 12.4.3.1), but for its
-// hash: shape and unique keys were checked when it was built. Signatures are
+// hash: shape and unique keys were checked when it was built. Lifetimes are
+// not checked, since they bound when a leaf may come in. Signatures are
 // verified in parallel.
 func (c *Config) verifyTree(t *tree, groupID []byte, p *groupParams) error {
 	if err := t.verifyStructure(c.Limits.MaxMembers); err != nil {
