@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/comity-im/comity/internal/tlspl"
@@ -39,6 +40,8 @@ const poolInterval = 6 * time.Hour
 type keyPackagePool struct {
 	c    *Client
 	wake chan struct{}
+	// mu is held while the pool is filled, so that it is not filled twice.
+	mu sync.Mutex
 }
 
 // poke asks for a look at the pool.
@@ -80,9 +83,21 @@ func (p *keyPackagePool) run(ctx context.Context) {
 	}
 }
 
+// PublishKeyPackages gives the provider the KeyPackages with which others can
+// add this device, as many as Config.KeyPackages says. Run sees to that all
+// the time; this is for a device that is enrolled now and runs later.
+func (c *Client) PublishKeyPackages(ctx context.Context) error {
+	if c.cfg.KeyPackages < 0 {
+		return nil
+	}
+	return c.pool.ensure(ctx)
+}
+
 // ensure brings the pool to its size. What an earlier attempt may have left
 // unconfirmed is published again; the provider passes over what it knows.
 func (p *keyPackagePool) ensure(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	records, err := p.load(ctx)
 	if err != nil {
 		return err

@@ -38,11 +38,26 @@ Start with "comity demo": three providers on this machine, talking.`,
 		return usage(fmt.Errorf("%w (see \"%s --help\")", err, cmd.CommandPath()))
 	})
 	root.AddCommand(
-		newServe(), newUser(), newRoom(), newReplay(), newVersion(),
+		newDemo(), newReplay(),
+		newServe(), newUser(), newRoom(),
+		newEnrol(), newChat(),
+		newDev(),
+		newVersion(),
 	)
 	// Wrong arguments are usage errors whichever command they are for.
 	var wrap func(*cobra.Command)
 	wrap = func(cmd *cobra.Command) {
+		if cmd.HasSubCommands() && !cmd.Runnable() {
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+		// cobra looks for required flags too late to say so.
+		cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+			if err := cmd.ValidateRequiredFlags(); err != nil {
+				return usage(fmt.Errorf("%w (see \"%s --help\")", err, cmd.CommandPath()))
+			}
+			return nil
+		}
 		if check := cmd.Args; check != nil {
 			cmd.Args = func(cmd *cobra.Command, args []string) error {
 				if err := check(cmd, args); err != nil {
