@@ -118,7 +118,7 @@ func checkWelcome(w *mls.Welcome, refs []mls.KeyPackageRef, suite mls.CipherSuit
 		return nil
 	}
 	if w.CipherSuite != suite {
-		return fmt.Errorf("Welcome of cipher suite %v in a group of %v", w.CipherSuite, suite)
+		return fmt.Errorf("a Welcome of cipher suite %v in a group of %v", w.CipherSuite, suite)
 	}
 	if len(w.Secrets) != len(refs) {
 		return fmt.Errorf("a Welcome for %d clients, where %d are added", len(w.Secrets), len(refs))
