@@ -85,6 +85,31 @@ func (g *PublicGroup) Enqueue(q *QueuedProposal) error {
 	return g.pending.add(q, g.cfg.Limits.MaxProposals)
 }
 
+// CheckPending reports, as the error that a commit would meet, why a member
+// could not commit all pending proposals together. Each of them is valid
+// alone; two may still bring the same key, for example. A hub calls it before
+// it accepts a proposal, so that what it accepted can be committed. It
+// returns nil if every member is about to be replaced or removed.
+func (g *PublicGroup) CheckPending() error {
+	pending := g.pending.all()
+	concerned := make(map[LeafIndex]bool)
+	for i := range pending {
+		switch q := &pending[i]; q.Proposal.Type {
+		case ProposalUpdate, ProposalSelfRemove:
+			concerned[q.Sender.Leaf] = true
+		case ProposalRemove:
+			concerned[q.Proposal.Remove.Removed] = true
+		}
+	}
+	for l := range g.state.Members() {
+		if !concerned[l] {
+			_, err := g.state.stageProposals(g.cfg, committable(pending, l), MemberSender(l))
+			return err
+		}
+	}
+	return nil
+}
+
 // StageCommit verifies a commit and computes the epoch that it begins. An
 // error leaves the group as it was.
 func (g *PublicGroup) StageCommit(m *MLSMessage) (*StagedCommit, error) {

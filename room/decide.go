@@ -47,13 +47,19 @@ func (s *State) decideCommit(sc *mls.StagedCommit, change *Change, pending []mls
 
 // checkCovered verifies that a commit leaves no accepted proposal behind. Not
 // missed are a proposal about a client that is gone, the committer's own
-// Update, and in an external commit any Update, and the leave of a user that
-// the commit carries by value.
+// Update, an Update by a client of which the commit has another one, and in
+// an external commit any Update, and the leave of a user that the commit
+// carries by value.
 func (s *State) checkCovered(sc *mls.StagedCommit, change *Change, pending []mls.QueuedProposal) error {
 	included := make(map[string]bool)
+	updated := make(map[mls.LeafIndex]bool)
 	for i := range sc.Proposals {
-		if ref := sc.Proposals[i].Ref; ref != nil {
-			included[string(ref)] = true
+		q := &sc.Proposals[i]
+		if q.Ref != nil {
+			included[string(q.Ref)] = true
+		}
+		if q.Proposal.Type == mls.ProposalUpdate {
+			updated[q.Sender.Leaf] = true
 		}
 	}
 	gone := make(map[mls.LeafIndex]bool)
@@ -75,7 +81,7 @@ func (s *State) checkCovered(sc *mls.StagedCommit, change *Change, pending []mls
 				continue
 			}
 		case mls.ProposalUpdate:
-			if sc.External || gone[q.Sender.Leaf] || q.Sender.Leaf == sc.Committer {
+			if sc.External || gone[q.Sender.Leaf] || updated[q.Sender.Leaf] || q.Sender.Leaf == sc.Committer {
 				continue
 			}
 		case mls.ProposalAppDataUpdate:

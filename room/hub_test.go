@@ -378,3 +378,100 @@ func TestRecordsAreDeltas(t *testing.T) {
 	w.want(w.commit("alice/1", mls.CommitOptions{}), "commit", nil)
 	save()
 }
+
+// TestUncommittableProposals: the hub accepts nothing that would keep every
+// member from committing.
+func TestUncommittableProposals(t *testing.T) {
+	w := groupWorld(t)
+	bob := w.members["bob@b.example/1"]
+	src := Source{Provider: "b.example", User: bob.user}
+	// Two clients that share their keys: each is valid alone.
+	signer, _, err := mls.GenerateSigner(testSuite, nil)
+	w.ok(err)
+	x, err := LeafExtensions()
+	w.ok(err)
+	propose := func(name string) mls.MLSMessage {
+		kp, _, err := mls.NewKeyPackage(mls.KeyPackageParams{CipherSuite: testSuite, Signer: signer,
+			Credential: credential(name), Capabilities: capabilities(), LeafExtensions: x})
+		w.ok(err)
+		m, err := bob.group.Propose(mls.AddProposal(kp), nil)
+		w.ok(err)
+		return w.wire(m)
+	}
+	one, two := propose("bob@b.example/2"), propose("bob@b.example/3")
+	next, _, err := w.hub.Apply(Event{Source: src, Message: one})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = next.Apply(Event{Source: src, Message: two})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != CodeInvalidProposal || len(e.Refs) != 1 {
+		t.Fatalf("a second client with the same key: %v", err)
+	}
+	if _, _, err = w.hub.Apply(Event{Source: src, Message: one, MoreProposals: []mls.MLSMessage{two}}); err == nil {
+		t.Fatal("two clients with the same key")
+	}
+}
+
+// TestUpdates: of several Updates of a client the last one counts; none of
+// them blocks a commit.
+func TestUpdates(t *testing.T) {
+	w := groupWorld(t)
+	update := func(name string) {
+		m := w.members[name]
+		msg, err := m.group.ProposeUpdate(mls.LeafParams{}, nil)
+		w.ok(err)
+		wire := w.wire(msg)
+		next, _, err := w.update(name, &mimi.UpdateRequest{Message: wire})
+		w.ok(err)
+		w.advance(next, &mimi.FanoutMessage{Message: wire})
+		for _, o := range w.members {
+			if o != m {
+				q, err := o.group.Proposal(&wire)
+				w.ok(err)
+				w.ok(o.group.Enqueue(q))
+			}
+		}
+	}
+	update("bob@b.example/1")
+	update("bob@b.example/1")
+	update("alice/1")
+	w.want(w.commit("alice/1", mls.CommitOptions{}), "commit over updates", nil)
+	update("bob@b.example/1")
+	w.want(w.join("alice/2", nil), "external join over an update", nil)
+	update("bob@b.example/1")
+	w.want(w.commit("alice/2", mls.CommitOptions{}), "commit", nil)
+}
+
+func TestPendingIsBounded(t *testing.T) {
+	w := groupWorld(t)
+	bob := w.members["bob@b.example/1"]
+	s := w.hub
+	for i := range MaxPendingProposals + 1 {
+		msg, err := bob.group.ProposeUpdate(mls.LeafParams{}, nil)
+		w.ok(err)
+		next, _, err := s.Apply(Event{Message: *msg, Source: Source{User: bob.user}})
+		if i == MaxPendingProposals {
+			if err == nil {
+				t.Fatal("no bound")
+			}
+			return
+		}
+		w.ok(err)
+		s = next
+	}
+}
+
+func TestPseudonyms(t *testing.T) {
+	w := newTestWorld(t, TemplateOpen)
+	p := mimi.MustParseURI("mimi://a.example/p/x")
+	c := Client{User: p, Device: mimi.MustParseURI("mimi://a.example/d/x")}
+	policy := *w.hub.Committed().Policy()
+	policy.Participants = append(policy.Participants[:1:1], Participant{p, RoleMember})
+	w.ok(policy.finish())
+	v := w.hub.Committed()
+	if err := v.admit(&policy, v.roster, c); !errors.Is(err, ErrNotAllowed) {
+		t.Errorf("pseudonym in a room that allows none: %v", err)
+	}
+	policy.Base.PseudonymsAllowed = true
+	w.ok(v.admit(&policy, v.roster, c))
+}

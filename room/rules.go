@@ -42,8 +42,13 @@ func (p *Policy) authorise(m *motion, meta *RoomMetadata) error {
 	if m.roles != nil && !role.Can(CanChangeRoleDefinitions) {
 		return denied("%q may not change role definitions", m.user)
 	}
-	if m.base != nil && !role.Can(CanChangeRoomMembershipStyle) {
-		return denied("%q may not change the base policy", m.user)
+	if m.base != nil {
+		if !role.Can(CanChangeRoomMembershipStyle) {
+			return denied("%q may not change the base policy", m.user)
+		}
+		if m.base.ParentDependent {
+			return denied("rooms that depend on a parent room are not supported")
+		}
 	}
 	return nil
 }

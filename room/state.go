@@ -16,6 +16,10 @@ import (
 // encrypted when it reaches the hub.
 const EpochTolerance = 2
 
+// MaxPendingProposals is how many accepted proposals may wait for a commit at
+// the hub. It leaves room for what a committer adds.
+const MaxPendingProposals = 512
+
 // A State is a room as its hub or a replica keeps it: the view of the last
 // commit, the proposals accepted since then, and the public state of the MLS
 // group. It is immutable; Apply returns a new one.
@@ -273,6 +277,14 @@ func (s *State) applyProposals(e Event) (*State, *Effects, error) {
 	}
 	if err != nil {
 		return nil, nil, refuseProposals(err, effects.Accepted)
+	}
+	if s.cfg.Hub {
+		if n := len(pending) + len(added); n > MaxPendingProposals {
+			return nil, nil, refuse(CodeNotAllowed, fmt.Errorf("%d proposals would be pending; commit some first", n))
+		}
+		if err := group.CheckPending(); err != nil {
+			return nil, nil, refuseProposals(fmt.Errorf("room: no member could commit this: %w", err), effects.Accepted)
+		}
 	}
 	next := &State{cfg: s.cfg, group: group, view: s.view, groupInfo: s.groupInfo}
 	if err := next.deriveEffective(); err != nil {

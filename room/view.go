@@ -260,6 +260,9 @@ func (v *View) admit(p *Policy, r *roster, c Client) error {
 	if !p.IsParticipant(c.User) {
 		return denied("client %q would be in the group, but its user %q is not a participant or is banned", c.Device, c.User)
 	}
+	if c.User.Is(mimi.KindPseudonym) && !p.Base.PseudonymsAllowed {
+		return denied("%q is a pseudonym, which the room does not allow", c.User)
+	}
 	if _, dup := r.devices.get(c.Device); dup {
 		return denied("client %q would be in the group twice; remove the old leaf", c.Device)
 	}
