@@ -279,6 +279,7 @@ func (b *commitBuilder) welcome(after *State, gi *GroupInfo, secrets *epochSecre
 	if err != nil {
 		return nil, err
 	}
+	sealer := s.newSealer(info)
 	err = parallel(len(packages), func(i int) error {
 		ref, err := packages[i].Ref()
 		if err != nil {
@@ -296,7 +297,7 @@ func (b *commitBuilder) welcome(after *State, gi *GroupInfo, secrets *epochSecre
 			return err
 		}
 		defer wipe(pt)
-		ct, err := s.seal(packages[i].InitKey, info, pt)
+		ct, err := sealer.seal(packages[i].InitKey, pt)
 		w.Secrets[i] = EncryptedGroupSecrets{NewMember: ref, EncryptedGroupSecrets: ct}
 		return err
 	})

@@ -35,6 +35,7 @@ type suite struct {
 	id       CipherSuite
 	name     string
 	kem      hpke.KEM
+	ecdh     ecdh.Curve // of kem
 	kdf      hpke.KDF
 	hpkeAEAD hpke.AEAD
 	hash     crypto.Hash
@@ -48,13 +49,13 @@ const nonceSize = 12
 
 // suites is indexed by CipherSuite - 1 (RFC 9420 section 17.1).
 var suites = [...]suite{
-	{1, "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519", hpke.DHKEM(ecdh.X25519()), hpke.HKDFSHA256(), hpke.AES128GCM(), crypto.SHA256, 16, newGCM, nil},
-	{2, "MLS_128_DHKEMP256_AES128GCM_SHA256_P256", hpke.DHKEM(ecdh.P256()), hpke.HKDFSHA256(), hpke.AES128GCM(), crypto.SHA256, 16, newGCM, elliptic.P256()},
-	{3, "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519", hpke.DHKEM(ecdh.X25519()), hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), crypto.SHA256, 32, chacha20poly1305.New, nil},
-	{4, "MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448", nil, hpke.HKDFSHA512(), hpke.AES256GCM(), crypto.SHA512, 32, newGCM, nil},
-	{5, "MLS_256_DHKEMP521_AES256GCM_SHA512_P521", hpke.DHKEM(ecdh.P521()), hpke.HKDFSHA512(), hpke.AES256GCM(), crypto.SHA512, 32, newGCM, elliptic.P521()},
-	{6, "MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_Ed448", nil, hpke.HKDFSHA512(), hpke.ChaCha20Poly1305(), crypto.SHA512, 32, chacha20poly1305.New, nil},
-	{7, "MLS_256_DHKEMP384_AES256GCM_SHA384_P384", hpke.DHKEM(ecdh.P384()), hpke.HKDFSHA384(), hpke.AES256GCM(), crypto.SHA384, 32, newGCM, elliptic.P384()},
+	{1, "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519", hpke.DHKEM(ecdh.X25519()), ecdh.X25519(), hpke.HKDFSHA256(), hpke.AES128GCM(), crypto.SHA256, 16, newGCM, nil},
+	{2, "MLS_128_DHKEMP256_AES128GCM_SHA256_P256", hpke.DHKEM(ecdh.P256()), ecdh.P256(), hpke.HKDFSHA256(), hpke.AES128GCM(), crypto.SHA256, 16, newGCM, elliptic.P256()},
+	{3, "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519", hpke.DHKEM(ecdh.X25519()), ecdh.X25519(), hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), crypto.SHA256, 32, chacha20poly1305.New, nil},
+	{4, "MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448", nil, nil, hpke.HKDFSHA512(), hpke.AES256GCM(), crypto.SHA512, 32, newGCM, nil},
+	{5, "MLS_256_DHKEMP521_AES256GCM_SHA512_P521", hpke.DHKEM(ecdh.P521()), ecdh.P521(), hpke.HKDFSHA512(), hpke.AES256GCM(), crypto.SHA512, 32, newGCM, elliptic.P521()},
+	{6, "MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_Ed448", nil, nil, hpke.HKDFSHA512(), hpke.ChaCha20Poly1305(), crypto.SHA512, 32, chacha20poly1305.New, nil},
+	{7, "MLS_256_DHKEMP384_AES256GCM_SHA384_P384", hpke.DHKEM(ecdh.P384()), ecdh.P384(), hpke.HKDFSHA384(), hpke.AES256GCM(), crypto.SHA384, 32, newGCM, elliptic.P384()},
 }
 
 func newGCM(key []byte) (cipher.AEAD, error) {

@@ -220,8 +220,9 @@ func (p *provisional) encryptPath(c *createdPath) error {
 			seals[first+j].to = &c.path.Nodes[i].EncryptedPathSecret[j]
 		}
 	}
+	sealer := p.tree.suite.newSealer(info)
 	return parallel(len(seals), func(i int) (err error) {
-		*seals[i].to, err = p.tree.suite.seal(seals[i].public, info, c.secrets[seals[i].node].secret)
+		*seals[i].to, err = sealer.seal(seals[i].public, c.secrets[seals[i].node].secret)
 		return err
 	})
 }
