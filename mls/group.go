@@ -23,9 +23,11 @@ type Group struct {
 
 	state *State
 	keys  treeKeys
-	epoch *epochSecrets // without encryption, which tree took over
+	epoch *epochSecrets // without what tree and exports took over
 	tree  *secretTree
 	past  []*pastEpoch // oldest first
+
+	exports exporterTree
 
 	pending proposalCache
 	updates map[string][]byte // private keys of own pending Updates by public key
@@ -117,7 +119,8 @@ func CreateGroup(cfg Config, p GroupParams) (*Group, error) {
 func (g *Group) enter(st *State, own LeafIndex, secrets *epochSecrets, keys treeKeys) {
 	g.state, g.own, g.keys = st, own, keys
 	g.tree = newSecretTree(g.suite, 1<<st.tree.depth, secrets.encryption)
-	secrets.encryption = nil
+	g.exports = newExporterTree(secrets.appExport)
+	secrets.encryption, secrets.appExport = nil, nil
 	// Both were used for the last time: tags are checked when an epoch
 	// begins.
 	wipe(secrets.confirmation)

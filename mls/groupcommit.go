@@ -463,7 +463,8 @@ func (g *Group) Merge(sc *StagedCommit) error {
 // retire keeps of the current epoch what late application messages need.
 func (g *Group) retire(sc *StagedCommit) {
 	e := g.epoch
-	wipe(e.exporter, e.external, e.membership, e.authenticator, e.init, e.appExport)
+	wipe(e.exporter, e.external, e.membership, e.authenticator, e.init)
+	g.exports.wipe()
 	if g.cfg.Limits.PastEpochs == 0 {
 		g.forget(sc.Before.Epoch(), g.tree)
 		e.wipe()
@@ -511,6 +512,7 @@ func (g *Group) destroy() {
 	}
 	g.epoch.wipe()
 	g.tree.wipe()
+	g.exports.wipe()
 	for _, p := range g.past {
 		p.wipe()
 	}
@@ -520,7 +522,7 @@ func (g *Group) destroy() {
 	for _, k := range g.updates {
 		wipe(k)
 	}
-	g.epoch, g.tree, g.past, g.keys, g.updates = nil, nil, nil, nil, nil
+	g.epoch, g.tree, g.exports, g.past, g.keys, g.updates = nil, nil, nil, nil, nil, nil
 	g.pending = proposalCache{}
 }
 

@@ -295,6 +295,7 @@ func readVersion(r *tlspl.Reader) {
 //	    select (MemberRecord.closed) {
 //	        case 0:
 //	            EpochSecrets secrets;
+//	            NodeKey exports<V>; /* of the Exporter Tree */
 //	            NodeKey keys<V>;
 //	            UpdateKey updates<V>;
 //	        case 1: struct{};
@@ -310,6 +311,7 @@ func (g *memberRecord) MarshalTLS(w *tlspl.Writer) {
 		return
 	}
 	g.epoch.MarshalTLS(w)
+	g.exports.MarshalTLS(w)
 	g.keys.MarshalTLS(w)
 	w.Vector(func(w *tlspl.Writer) {
 		for _, public := range slices.Sorted(maps.Keys(g.updates)) {
@@ -328,6 +330,7 @@ func (g *memberRecord) UnmarshalTLS(r *tlspl.Reader) {
 	}
 	g.epoch = new(epochSecrets)
 	g.epoch.UnmarshalTLS(r)
+	g.exports.UnmarshalTLS(r)
 	g.keys.UnmarshalTLS(r)
 	r.Vector(func(r *tlspl.Reader) {
 		for !r.Empty() {

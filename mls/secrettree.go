@@ -67,7 +67,7 @@ func newSecretTree(s *suite, leaves uint32, encryptionSecret []byte) *secretTree
 		depth = bits.Len32(leaves - 1)
 	}
 	t := emptySecretTree(s, depth)
-	t.setNode(t.ancestor(0, depth), encryptionSecret)
+	t.setNode(uint32(rootPosition(depth)), encryptionSecret)
 	return t
 }
 
@@ -85,9 +85,41 @@ func emptySecretTree(s *suite, depth int) *secretTree {
 	}
 }
 
-// ancestor returns the node index of the ancestor of leaf at level.
-func (t *secretTree) ancestor(leaf LeafIndex, level int) uint32 {
-	return uint32(leaf)>>level<<(level+1) | (1<<level - 1)
+// descend derives the secret of a leaf from the lowest of its ancestors in
+// nodes, which is from, and those of the siblings on the way down. nodes is
+// not changed. secret is nil if no ancestor is left.
+func (s *suite) descend(nodes map[uint32][]byte, depth int, leaf LeafIndex) (from uint32, siblings map[uint32][]byte, secret []byte, err error) {
+	if uint64(leaf)>>depth != 0 {
+		return 0, nil, nil, nil
+	}
+	level := 0
+	for ; ; level++ {
+		if level > depth {
+			return 0, nil, nil, nil
+		}
+		from = uint32(ancestorOf(leaf, level))
+		if _, ok := nodes[from]; ok {
+			break
+		}
+	}
+	siblings, secret = make(map[uint32][]byte, level), slices.Clone(nodes[from])
+	for ; level > 0; level-- {
+		left, err := s.expandWithLabel(secret, "tree", []byte("left"), s.nh())
+		if err != nil {
+			return 0, nil, nil, err
+		}
+		right, err := s.expandWithLabel(secret, "tree", []byte("right"), s.nh())
+		if err != nil {
+			return 0, nil, nil, err
+		}
+		wipe(secret)
+		child, other := ancestorOf(leaf, level-1), left
+		if secret = right; uint32(leaf)>>(level-1)&1 == 0 {
+			secret, other = left, right
+		}
+		siblings[uint32(child.sibling())] = other
+	}
+	return from, siblings, secret, nil
 }
 
 func (t *secretTree) setNode(i uint32, secret []byte) {
@@ -116,36 +148,14 @@ func (x *expansion) wipe() {
 
 // expand derives the ratchets of leaf without changing the tree.
 func (t *secretTree) expand(leaf LeafIndex) (*expansion, error) {
-	level := 0
-	for ; level <= t.depth; level++ {
-		if _, ok := t.nodes[t.ancestor(leaf, level)]; ok {
-			break
-		}
+	from, siblings, secret, err := t.suite.descend(t.nodes, t.depth, leaf)
+	if err != nil {
+		return nil, err
 	}
-	if level > t.depth || uint64(leaf)>>t.depth != 0 {
+	if secret == nil {
 		return nil, fmt.Errorf("%w: no secrets for leaf %d", ErrUnknownSender, leaf)
 	}
-	x := &expansion{from: t.ancestor(leaf, level), siblings: map[uint32][]byte{}}
-	secret := slices.Clone(t.nodes[x.from])
-	for ; level > 0; level-- {
-		left, err := t.suite.expandWithLabel(secret, "tree", []byte("left"), t.suite.nh())
-		if err != nil {
-			return nil, err
-		}
-		right, err := t.suite.expandWithLabel(secret, "tree", []byte("right"), t.suite.nh())
-		if err != nil {
-			return nil, err
-		}
-		wipe(secret)
-		child, half := t.ancestor(leaf, level-1), uint32(1)<<level
-		if uint32(leaf)>>(level-1)&1 == 0 {
-			secret = left
-			x.siblings[child+half] = right
-		} else {
-			secret = right
-			x.siblings[child-half] = left
-		}
-	}
+	x := &expansion{from: from, siblings: siblings}
 	defer wipe(secret)
 	for kind, label := range []string{"handshake", "application"} {
 		if t.applicationOnly && ratchetKind(kind) == handshakeRatchet {
