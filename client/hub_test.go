@@ -659,3 +659,5 @@ func (s *testStream) Close() error {
 	s.close()
 	return nil
 }
+
+func (h *testHub) positionLocked(uri mimi.URI) uint64 { return uint64(len(h.rooms[uri.String()].log)) }
