@@ -209,7 +209,10 @@ func TestTreeKEMVectors(t *testing.T) {
 					equal(t, "key of the decrypted path secret", n.private, updated[p.tree.filteredPath(p.committer)[lca]])
 				}
 			}
-			for _, u := range c.UpdatePaths {
+			for i, u := range c.UpdatePaths {
+				if i > 1 && c.CipherSuite == P521AES256SHA512P521 {
+					break // its arithmetic is slow
+				}
 				var path UpdatePath
 				decode(t, u.UpdatePath, &path)
 				p := begin(u.Sender)
