@@ -649,49 +649,24 @@ func (d *Device) take(m *Member, e *store.Event) error {
 	return nil
 }
 
-// Until syncs devices until cond holds, at most a minute.
+// Until syncs devices, again and again, until cond holds; at most a minute.
 func (w *World) Until(what string, cond func() bool, devices ...*Device) {
 	w.T.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
 	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for {
-		heard := make([]<-chan struct{}, len(devices))
-		for i, d := range devices {
-			heard[i] = d.P.Heard.Next()
-		}
 		for _, d := range devices {
 			w.OK(d.Sync())
 		}
 		if cond() {
 			return
 		}
-		wake := make(chan struct{}, 1)
-		stop := make(chan struct{})
-		for _, h := range heard {
-			go func() {
-				select {
-				case <-h:
-					select {
-					case wake <- struct{}{}:
-					default:
-					}
-				case <-stop:
-				}
-			}()
-		}
 		select {
-		case <-wake:
+		case <-tick.C:
 		case <-deadline.C:
-			close(stop)
 			w.T.Fatalf("still waiting: %s", what)
 		}
-		close(stop)
 	}
-}
-
-// Next is closed when the ear hears something.
-func (e *Ear) Next() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.notify
 }

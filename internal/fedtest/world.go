@@ -154,19 +154,16 @@ type Ear struct {
 	Events       map[string][]store.Event
 	Mail         map[string]int
 	unverifiable map[string]int
-	notify       chan struct{}
 }
 
 func newEar() *Ear {
-	return &Ear{Events: make(map[string][]store.Event), Mail: make(map[string]int), unverifiable: make(map[string]int), notify: make(chan struct{})}
+	return &Ear{Events: make(map[string][]store.Event), Mail: make(map[string]int), unverifiable: make(map[string]int)}
 }
 
 func (e *Ear) tell(f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f()
-	close(e.notify)
-	e.notify = make(chan struct{})
 }
 
 func (e *Ear) Appended(room string, events []store.Event) {
