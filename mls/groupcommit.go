@@ -48,6 +48,15 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 		props = committable(g.pending.all(), g.own)
 	}
 	props = appendByValue(props, o.Proposals, sender)
+	for i := range props {
+		// Whoever sends a leaf checks its lifetime, even if it follows others
+		// without (RFC 9420 section 7.3).
+		if a := props[i].Proposal.Add; a != nil {
+			if err := g.cfg.checkLifetime(a.KeyPackage.LeafNode.Lifetime); err != nil {
+				return nil, err
+			}
+		}
+	}
 	p, err := g.state.stageProposals(g.cfg, props, sender)
 	if err != nil {
 		return nil, err

@@ -6,13 +6,29 @@ import (
 )
 
 // Propose signs a proposal as a PublicMessage and enqueues it. An Update is
-// made by ProposeUpdate instead.
+// made by ProposeUpdate instead. A second SelfRemove of an epoch returns the
+// first, since there may be only one (mls-extensions section 6.3).
 func (g *Group) Propose(p Proposal, aad []byte) (*MLSMessage, error) {
 	if err := g.open(); err != nil {
 		return nil, err
 	}
 	if p.Type == ProposalUpdate {
 		return nil, fmt.Errorf("%w: use ProposeUpdate, which makes the new key", ErrInvalidProposal)
+	}
+	if !g.state.SupportsProposal(p.Type) {
+		return nil, fmt.Errorf("%w: proposal %v is not supported by every member", ErrCapabilities, p.Type)
+	}
+	if p.Type == ProposalSelfRemove {
+		for _, q := range g.pending.list {
+			if q.Proposal.Type == ProposalSelfRemove && q.Sender == MemberSender(g.own) {
+				return q.Message, nil
+			}
+		}
+	}
+	if p.Type == ProposalAdd && p.Add != nil {
+		if err := g.cfg.checkLifetime(p.Add.KeyPackage.LeafNode.Lifetime); err != nil {
+			return nil, err
+		}
 	}
 	return g.propose(p, aad)
 }
@@ -152,8 +168,8 @@ func (g *Group) Enqueue(q *QueuedProposal) error {
 	if err := g.open(); err != nil {
 		return err
 	}
-	if err := g.state.checkProposal(g.cfg, q); err != nil {
-		return err
+	if q.checkedIn != g.state {
+		return fmt.Errorf("%w: the proposal was not verified in this epoch", ErrWrongEpoch)
 	}
 	return g.pending.add(q, g.cfg.Limits.MaxProposals)
 }

@@ -99,7 +99,10 @@ func (g *Group) LoadStaged(b []byte, signers ...Signer) (*StagedCommit, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := g.state.stageProposals(g.cfg, props, c.Sender)
+	// The key packages were valid when the commit was made.
+	cfg := *g.cfg
+	cfg.SkipLifetime = true
+	p, err := g.state.stageProposals(&cfg, props, c.Sender)
 	if err != nil {
 		return nil, err
 	}
