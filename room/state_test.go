@@ -122,3 +122,19 @@ func TestDepartureInExternalCommit(t *testing.T) {
 		t.Fatalf("%v", w.hub.Committed().Policy().Participants)
 	}
 }
+
+// TestLogoutIsNoDeparture: a user who only removes its client stays in the
+// list, and no joiner may strike it out.
+func TestLogoutIsNoDeparture(t *testing.T) {
+	w := newTestWorld(t, TemplateOpen)
+	carol, erin := user("carol@c.example"), user("erin@e.example")
+	w.want(w.join("carol@c.example/1", nil, w.participants(nil, nil, []Participant{{carol, RoleMember}})), "carol", nil)
+	w.ok(w.propose("carol@c.example/1", mls.SelfRemoveProposal()))
+	leave := []*mls.MLSMessage{w.hub.Pending()[0].Message}
+	add := []Participant{{erin, RoleMember}}
+	w.want(w.join("erin@e.example/1", leave, w.participants(nil, []mimi.URI{carol}, add)), "erin strikes carol out", ErrNotAllowed)
+	w.want(w.join("erin@e.example/1", leave, w.participants(nil, nil, add)), "erin joins", nil)
+	if v := w.hub.Committed(); v.IsActive(carol) || !v.Policy().IsParticipant(carol) {
+		t.Fatal("carol must be an inactive participant")
+	}
+}
