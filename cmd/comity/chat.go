@@ -227,7 +227,7 @@ func (v *conversation) interrupted(ctx context.Context) error {
 		waiting += r.Unposted
 	}
 	if waiting > 0 {
-		v.note("%d messages are not posted yet. They will be, the next time you chat.", waiting)
+		v.note("Not posted yet: %s. That will be done the next time you chat.", count(waiting, "message"))
 	}
 	return nil
 }

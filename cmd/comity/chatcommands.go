@@ -288,7 +288,7 @@ func (v *conversation) goTo(ctx context.Context, uri mimi.URI) error {
 	v.mu.Lock()
 	v.room = uri
 	v.mu.Unlock()
-	v.note("In %q, %v: %d users. Others are added with /add.", r.Name, uri, r.Users)
+	v.note("In %q, %v: %s. Others are added with /add.", r.Name, uri, count(r.Users, "user"))
 	v.show(ctx)
 	return nil
 }
@@ -297,7 +297,7 @@ func (v *conversation) listRooms() {
 	none := true
 	for r := range v.rooms() {
 		none = false
-		v.note("%q %v: %v, %d users, %d devices", r.Name, r.URI, r.Status, r.Users, r.Members)
+		v.note("%q %v: %v, %s, %s", r.Name, r.URI, r.Status, count(r.Users, "user"), count(r.Members, "device"))
 		if r.Frozen != nil {
 			v.note("    frozen: %s: %s", r.Frozen.Code, r.Frozen.Text)
 		}
@@ -317,7 +317,7 @@ func (v *conversation) members(ctx context.Context) error {
 		return err
 	}
 	for _, m := range members {
-		v.note("%s  %s  %d devices", m.User, m.RoleName, len(m.Devices))
+		v.note("%s  %s  %s", who(m.User), m.RoleName, count(len(m.Devices), "device"))
 	}
 	return nil
 }

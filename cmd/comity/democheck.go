@@ -195,7 +195,8 @@ func pieces(text string) [][]byte {
 func (s *stage) compare(ctx context.Context, rooms ...mimi.URI) error {
 	s.title("Did every device see the same, in the same order?")
 	for _, uri := range rooms {
-		var now *client.Room // as the first member sees it
+		var now *client.Room         // as the first member sees it
+		var reference []client.Entry // history of the device that was there first
 		for _, a := range s.actors {
 			view, err := a.c.Room(uri)
 			if err != nil {
@@ -224,6 +225,13 @@ func (s *stage) compare(ctx context.Context, rooms ...mimi.URI) error {
 				fmt.Fprintf(s.out, "\n%s in %v (- expected, + seen):\n%s", a.label, uri, d)
 				return differs("%s did not see what was said", a.label)
 			}
+			if reference == nil {
+				reference = entries
+			}
+			if d := diff(changes(reference, entries), changes(entries, entries)); d != "" {
+				fmt.Fprintf(s.out, "\n%s in %v (- expected, + seen):\n%s", a.label, uri, d)
+				return differs("%s saw other changes of the room", a.label)
+			}
 			state := view.Status.String()
 			if view.Status == client.RoomActive {
 				state = fmt.Sprintf("epoch %d", view.Epoch)
@@ -238,6 +246,29 @@ func (s *stage) compare(ctx context.Context, rooms ...mimi.URI) error {
 		}
 	}
 	return nil
+}
+
+// changes words the changes in one history that another one has to tell as
+// well. What changed the other device's own membership is worded differently
+// there, and is left out.
+func changes(of, seenBy []client.Entry) []string {
+	if len(seenBy) == 0 {
+		return nil
+	}
+	own := map[uint64]bool{}
+	for i := range seenBy {
+		if c := seenBy[i].Change; c != nil && c.Self {
+			own[seenBy[i].Position] = true
+		}
+	}
+	var out []string
+	for i := range of {
+		e := &of[i]
+		if e.Kind == client.EntryChange && !own[e.Position] && e.Position >= seenBy[0].Position && e.Position <= seenBy[len(seenBy)-1].Position {
+			out = append(out, fmt.Sprintf("%d %s", e.Position, strings.Join(describe(e), "; ")))
+		}
+	}
+	return out
 }
 
 // diff returns the differences of two lists, or "".

@@ -94,3 +94,11 @@ func newRoomURI(domain, name string) (mimi.URI, error) {
 	tail := strings.ToLower(base32.StdEncoding.EncodeToString(chance[:]))
 	return mimi.NewURI(mimi.KindRoom, domain, strings.TrimLeft(strings.TrimRight(slug.String(), "-")+"-"+tail, "-"))
 }
+
+// count words a number of things.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
