@@ -220,6 +220,9 @@ func (s *State) openPublic(m *MLSMessage, want ContentType) (*AuthenticatedConte
 	if c.Sender.Type == SenderMember && len(m.PublicMessage.MembershipTag) != s.suite.nh() {
 		return nil, fmt.Errorf("%w: membership tag of %d octets", ErrInvalidMessage, len(m.PublicMessage.MembershipTag))
 	}
+	if err := checkAAD(s.usesSafeAAD(), c.AuthenticatedData); err != nil {
+		return nil, err
+	}
 	a := m.PublicMessage.authenticated()
 	return a, s.verifyContent(a)
 }

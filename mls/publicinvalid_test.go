@@ -711,3 +711,21 @@ func TestLimits(t *testing.T) {
 	w.group.cfg.Limits.MaxExtensions = 1000
 	w.refuse(w.rawCommit(w.who[1], &Commit{Proposals: w.value(AppDataUpdateProposal(hubComponent, make([]byte, 1000)))}), ErrLimit)
 }
+
+func TestSafeAADIsRequired(t *testing.T) {
+	dictionary := mustMarshal(AppDataDictionary{{ComponentSafeAAD, []byte{0}}})
+	w := newHubWorld(t, Extension{ExtensionAppDataDictionary, dictionary})
+	with := func(aad []byte) *MLSMessage {
+		_, created := w.path(w.who[0], MemberSender(0), nil)
+		return w.message(w.who[0].signer, FramedContent{
+			Sender: MemberSender(0), AuthenticatedData: aad, ContentType: ContentCommit, Commit: &Commit{Path: created.path},
+		}, nil)
+	}
+	w.refuse(with(nil), ErrInvalidMessage)
+	w.refuse(with([]byte("anything")), ErrInvalidMessage)
+	w.refuse(with([]byte{6, 0, 2, 0, 0, 1, 0}), ErrInvalidMessage) // not sorted
+	w.refuseProposal(w.proposal(w.who[0], SelfRemoveProposal()), ErrInvalidMessage)
+	if _, err := w.group.StageCommit(with([]byte{6, 0, 1, 0, 0, 2, 0})); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -80,8 +80,6 @@ func (t *tree) blankSubtree(depth int) *treeNode {
 
 func (n *treeNode) isLeaf() bool { return n.left == nil }
 
-func (n *treeNode) blank() bool { return n.leaf == nil && n.parent == nil }
-
 // own returns n itself or a copy of it, for editing by t.
 func (t *tree) own(n *treeNode) *treeNode {
 	if n.owner != t.edit {

@@ -21,8 +21,6 @@ type oracleTree struct {
 	nodes []Node // 2^(d+1)-1 of them
 }
 
-func (o *oracleTree) depth() int { return depthFor(LeafIndex(len(o.nodes) / 2)) }
-
 func (o *oracleTree) root() nodeIndex { return nodeIndex(len(o.nodes) / 2) }
 
 func (o *oracleTree) clone() *oracleTree {

@@ -64,11 +64,5 @@ func (x nodeIndex) covers(l LeafIndex) bool {
 	return uint32(l)>>k == uint32(x)>>(k+1)
 }
 
-// commonAncestor returns the lowest node that has both leaves below it, or
-// the leaf itself if they are the same.
-func commonAncestor(a, b LeafIndex) nodeIndex {
-	return ancestorOf(a, bits.Len32(uint32(a)^uint32(b)))
-}
-
 // depthFor returns the depth of the smallest tree that holds leaf l.
 func depthFor(l LeafIndex) int { return bits.Len32(uint32(l)) }
