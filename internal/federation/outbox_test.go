@@ -35,6 +35,7 @@ type farSide struct {
 	// 2, or an HTTP status; 0 lets it pass.
 	fail   func(peer, room string) (int, string)
 	answer func(peer string, body []byte) string
+	reject func(event uint64) bool // refuses the notification that holds it
 }
 
 func (f *farSide) transport(peer string) http.RoundTripper {
@@ -66,6 +67,11 @@ func (f *farSide) transport(peer string) http.RoundTripper {
 		}
 		key := peer + " " + room.String()
 		if strings.HasPrefix(r.URL.Path, "/n/") {
+			for b := body; f.reject != nil && len(b) >= 8; b = b[8:] {
+				if f.reject(binary.BigEndian.Uint64(b)) {
+					return response(403, ""), nil
+				}
+			}
 			f.largest = max(f.largest, len(body)/8)
 			for b := body; len(b) >= 8; b = b[8:] {
 				f.got[key] = append(f.got[key], binary.BigEndian.Uint64(b))
@@ -318,6 +324,21 @@ func TestRefusedRoomPausesAlone(t *testing.T) {
 		}
 		if got := p.lagging(); !slices.Equal(got, []string{"b.example"}) {
 			t.Errorf("lagging: %v", got)
+		}
+		p.stop()
+	})
+}
+
+func TestOneBadEventHoldsUpOnlyWhatFollowsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPost(t, nil)
+		p.far.reject = func(event uint64) bool { return event == 3 }
+		p.room(1, "b.example")
+		p.add(1, 0, 6)
+		p.outbox.Wake(roomName(1), "b.example")
+		time.Sleep(time.Hour)
+		if got := p.far.received("b.example", 1); !slices.Equal(got, upTo(3)) {
+			t.Errorf("received %v", got)
 		}
 		p.stop()
 	})
