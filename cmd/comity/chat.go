@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -238,10 +240,10 @@ func (v *conversation) settle(ctx context.Context) error {
 	deadline, cancel := context.WithTimeout(ctx, v.opts.timeout)
 	defer cancel()
 	v.mu.Lock()
-	var spoken []mimi.URI
-	for r := range v.spoken {
-		spoken = append(spoken, r)
+	if _, err := v.c.Room(v.room); err == nil {
+		v.spoken[v.room] = true // in an earlier conversation, perhaps
 	}
+	spoken := slices.Collect(maps.Keys(v.spoken))
 	v.mu.Unlock()
 	for _, r := range spoken {
 		if err := v.posted(deadline, r); err != nil {
