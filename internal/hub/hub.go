@@ -114,6 +114,7 @@ type job struct {
 	submit *submission
 	read   func(ctx context.Context, r *loaded) ([]byte, error)
 	reply  chan answer // buffered
+	done   bool        // answered; only the owner of the room looks
 }
 
 type answer struct {
@@ -121,10 +122,11 @@ type answer struct {
 	err  error
 }
 
+// answer answers the job, once.
 func (j *job) answer(body []byte, err error) {
-	select {
-	case j.reply <- answer{body, err}:
-	default: // answered already
+	if !j.done {
+		j.done = true
+		j.reply <- answer{body, err}
 	}
 }
 

@@ -24,8 +24,8 @@ func (h *Hub) submits(ctx context.Context, r *loaded, jobs []*job) error {
 	var accepted []*job
 	inBatch := make(map[store.Hash]bool)
 	for _, j := range jobs {
-		if len(j.reply) > 0 {
-			continue // answered in an earlier attempt
+		if j.done {
+			continue // in an earlier attempt
 		}
 		refusal, err := h.judge(ctx, r, j)
 		if err != nil {

@@ -156,11 +156,13 @@ func (p *Pool[S, J]) own(name string, r *room[J]) {
 				}
 				loaded = true
 			}
-			loaded = p.cfg.Handle(p.ctx, name, &s, jobs)
-			if !loaded {
+			if loaded = p.cfg.Handle(p.ctx, name, &s, jobs); !loaded {
 				var zero S
 				s = zero
 			}
+		}
+		if !loaded && p.leave(name, r, false) {
+			return
 		}
 		idle.Reset(p.cfg.Idle)
 	}

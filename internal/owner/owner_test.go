@@ -109,6 +109,9 @@ func TestStateThatIsNotKeptIsLoadedAgain(t *testing.T) {
 			}
 			<-j.done
 			synctest.Wait()
+			if p.Loaded() != 0 {
+				t.Error("a room without state is kept")
+			}
 		}
 		if r.loads["x"] != 3 {
 			t.Errorf("loaded %d times, want 3", r.loads["x"])

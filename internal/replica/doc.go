@@ -32,6 +32,9 @@
 // the anchor's confirmation tag. A copy that went without local clients, and so
 // was no longer told of what happened, is anchored anew in the same way.
 //
+// All providers in a room must be peers of ours: what a client of another one
+// signs can be verified only with that provider's anchor.
+//
 // Choices where the draft is silent: a device that the anchor's group holds may
 // read all that the copy's log holds from the beginning of the copy; timestamps
 // are stored as the hub sends them.

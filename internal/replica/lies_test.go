@@ -230,6 +230,38 @@ func TestJoiningWhileTheRoomGoesOn(t *testing.T) {
 	said(t, w, uri, []string{"bob: hello"}, alice, bob1, bob2)
 }
 
+// Proposals that are pending at the anchor arrive again in their place.
+func TestJoiningWithPendingProposals(t *testing.T) {
+	w := fedtest.New(t, quick)
+	a, b := w.Start("a.example"), w.Start("b.example")
+	alice, anna1, anna2, bob := a.Enrol("alice", "1"), a.Enrol("anna", "1"), a.Enrol("anna", "2"), b.Enrol("bob", "1")
+	uri := alice.Create("club", room.TemplateGroup)
+	w.OK(alice.Add(uri, anna1.User))
+	w.Until("anna joins", func() bool { return anna1.Rooms[uri] != nil && anna2.Rooms[uri] != nil }, alice, anna1, anna2)
+	resp, err := alice.Claim(uri, bob.User)
+	w.OK(err)
+	w.OK(a.Verifier.VerifyCredential(&bob.Cred, bob.Signer.Public(), time.Now()))
+	b.Stop()
+	p, err := alice.Rooms[uri].Participants(nil, nil, []room.Participant{{User: bob.User, Role: room.RoleMember}})
+	w.OK(err)
+	w.OK(alice.Commit(uri, mls.CommitOptions{Proposals: []mls.Proposal{p, mls.AddProposal(resp.Clients[0].KeyPackage)}}))
+	for _, d := range []*fedtest.Device{alice, anna1, anna2} {
+		w.OK(d.Sync())
+	}
+	w.OK(anna1.Leave(uri))
+	w.Start("b.example")
+	w.Until("bob joins", func() bool { return bob.Rooms[uri] != nil && len(bob.Rooms[uri].Group.Pending()) == 3 }, alice, bob)
+	w.OK(bob.Say(uri, "bye"))
+	w.OK(alice.Sync())
+	w.OK(alice.Commit(uri, commitPending))
+	w.Until("anna is gone", func() bool { return anna1.Rooms[uri].Gone && anna2.Rooms[uri].Gone }, alice, anna1, anna2, bob)
+	w.OK(bob.Say(uri, "just us"))
+	said(t, w, uri, []string{"bob: bye", "bob: just us"}, alice, bob)
+	if n := b.Heard.Refusals("a.example"); n != 0 {
+		t.Errorf("%d notifications could not be verified", n)
+	}
+}
+
 // A provider that lies is stopped at the door, on every endpoint.
 func TestLyingProviders(t *testing.T) {
 	w, a, b, alice, bob, uri := duo(t, quick)

@@ -110,7 +110,7 @@ func New(cfg Config) *Replica {
 	p.pool = owner.New(owner.Config[*loaded, *job]{
 		Load:   p.load,
 		Handle: p.handle,
-		Fail:   func(j *job, err error) { j.reply <- err },
+		Fail:   func(j *job, err error) { j.answer(err) },
 		Idle:   cfg.Idle,
 	})
 	return p
@@ -131,6 +131,15 @@ func (p *Replica) Close() { p.pool.Close() }
 type job struct {
 	parts []part
 	reply chan error // buffered
+	done  bool       // answered; only the owner of the room looks
+}
+
+// answer answers the job, once.
+func (j *job) answer(err error) {
+	if !j.done {
+		j.done = true
+		j.reply <- err
+	}
 }
 
 // Notify takes a notification of the hub peer. It returns nil once all of its
@@ -194,15 +203,12 @@ func (p *Replica) handle(ctx context.Context, name string, r **loaded, jobs []*j
 			p.cfg.Metrics.Unverifiable((*r).uri.Domain())
 			p.cfg.Log.Error("notification refused: an event of the hub cannot be verified", "room", name, "error", err)
 		}
-		j.reply <- err
+		j.answer(err)
 		if err != nil && !errors.Is(err, errUnverifiable) && !errors.Is(err, federation.ErrNotFound) {
 			// What is in memory may not be what is stored. Start afresh.
 			if *r, err = p.load(ctx, name); err != nil {
 				for _, j := range jobs {
-					select {
-					case j.reply <- err:
-					default:
-					}
+					j.answer(err)
 				}
 				return false
 			}
