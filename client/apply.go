@@ -41,8 +41,8 @@ func (r *chat) event(t *turn, position uint64, body []byte) {
 	if r.active() != nil || position <= r.rec.Cursor {
 		return
 	}
-	at := time.UnixMilli(int64(min(fm.Timestamp, 1<<52)))
-	r.at = time.UnixMilli(int64(min(max(fm.Timestamp, r.rec.LastTime), 1<<52)))
+	at := hubTime(fm.Timestamp)
+	r.at = hubTime(max(fm.Timestamp, r.rec.LastTime))
 	defer func() { r.at = time.Time{} }()
 	if err != nil {
 		r.trouble(t, position, r.at, ProblemMalformed, err)
@@ -74,6 +74,12 @@ func (r *chat) event(t *turn, position uint64, body []byte) {
 	}
 	r.rec.LastTime = max(r.rec.LastTime, min(fm.Timestamp, uint64(r.c.cfg.Now().Add(time.Hour).UnixMilli())))
 	r.anchors.reset()
+}
+
+// hubTime converts a timestamp of the hub, which may be any number. What lies
+// beyond the year 9999 can't be written down and counts as its end.
+func hubTime(ms uint64) time.Time {
+	return time.UnixMilli(int64(min(ms, 253402300799000))).UTC()
 }
 
 // park stops applying events for a while: something outside of the room, such
@@ -201,7 +207,7 @@ func (r *chat) proposals(t *turn, position uint64, at time.Time, messages []mls.
 			r.trouble(t, position, at, ProblemProposal, err)
 			return true
 		}
-		r.dirty = true
+		r.dirty, r.hold = true, time.Time{}
 	}
 	return true
 }
@@ -277,8 +283,9 @@ func (r *chat) commit(t *turn, position uint64, at time.Time, fm *mimi.FanoutMes
 		return true
 	}
 	r.leavingAfterCommit(t, pending)
-	if len(fm.ExternalProposals) > 0 {
-		return r.proposals(t, position, at, fm.ExternalProposals)
+	if len(fm.ExternalProposals) > 0 && !r.proposals(t, position, at, fm.ExternalProposals) {
+		t.abort = fmt.Errorf("%w: certificates in proposals that follow a commit", ErrUnreachable) // all of it again
+		return false
 	}
 	return true
 }

@@ -78,8 +78,7 @@ type chat struct {
 	broken  error // the last attempt to load failed
 	group   *mls.Group
 	view    *room.View
-	dirty   bool // the group has changed since the last turn
-	verify  *roomVerifier
+	dirty   bool      // the group has changed since the last turn
 	at      time.Time // when the hub accepted the event under way; zero: none
 	outbox  []*outgoing
 	staged  *staged
@@ -104,7 +103,6 @@ func newChat(c *Client, uri mimi.URI) *chat {
 		c: c, uri: uri,
 		work:    make(chan func(*turn), chatQueue),
 		op:      make(chan struct{}, 1),
-		verify:  &roomVerifier{inner: c.creds},
 		anchors: backoff{min: c.cfg.RetryMin, max: c.cfg.RetryMax},
 	}
 	r.snap.Store(&chatRecord{})
@@ -332,7 +330,7 @@ func (r *chat) summarise() {
 // again asks the provider to repeat the log from where the store is, after a
 // delay: memory and store differ, or certificates can't be verified now.
 func (r *chat) again() {
-	r.parked = true
+	r.parked, r.caughtUpOn = true, 0
 	d := r.anchors.delay(nil)
 	r.c.goroutine(func() {
 		if sleep(r.c.ctx, d) != nil {
@@ -363,7 +361,7 @@ func (r *chat) connected() {
 // config returns the configuration of the room's group.
 func (r *chat) config() mls.Config {
 	return mls.Config{
-		Credentials:  r.verify,
+		Credentials:  r.c.creds,
 		Components:   room.Components(),
 		Now:          r.now,
 		Limits:       r.c.cfg.Limits,
@@ -429,8 +427,6 @@ func (r *chat) readGroup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.verify.anyTime = true
-	defer func() { r.verify.anyTime = false }()
 	g, err := mls.LoadGroup(r.config(), rows, r.c.signer)
 	if err != nil {
 		return fmt.Errorf("client: stored group: %w", err)

@@ -38,7 +38,7 @@ func (r *chat) entry(t *turn, e Entry) {
 func (r *chat) trouble(t *turn, position uint64, at time.Time, code ProblemCode, err error) {
 	text := ""
 	if err != nil {
-		text = err.Error()
+		text = content.SanitizeLine(err.Error())
 	}
 	r.c.cfg.Log.Warn("refused what does not verify", "room", r.uri, "position", position, "code", code, "err", err)
 	r.entry(t, Entry{Position: position, Time: at, Kind: EntryProblem, Problem: &Problem{Code: code, Text: text}})

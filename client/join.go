@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
@@ -29,6 +30,9 @@ type joining struct {
 	view  *room.View
 	done  chan struct{}
 	err   error
+	// crowded is set if proposals were pending that an external commit can't
+	// carry: a refusal may be over when a member has committed them.
+	crowded bool
 }
 
 func (j *joining) isDone() bool {
@@ -330,7 +334,7 @@ func (c *Client) join(ctx context.Context, uri mimi.URI) error {
 		return err
 	}
 	defer r.unlock()
-	retry := backoff{min: c.cfg.RetryMin / 4, max: c.cfg.RetryMax}
+	retry := backoff{min: c.cfg.RetryMin, max: 8 * time.Second}
 	for range maxAttempts {
 		var j *joining
 		err := r.do(ctx, func(*turn) error {
@@ -351,7 +355,7 @@ func (c *Client) join(ctx context.Context, uri mimi.URI) error {
 		if err := c.await(ctx, j.done); err != nil {
 			return err
 		}
-		if !errors.Is(j.err, errLost) {
+		if !errors.Is(j.err, errLost) && !(j.crowded && errors.Is(j.err, ErrNotAllowed)) {
 			return j.err
 		}
 		if err := sleep(ctx, retry.delay(nil)); err != nil {
@@ -367,18 +371,15 @@ func (r *chat) joinOnce(ctx context.Context) (*joining, error) {
 	if err != nil {
 		return nil, err
 	}
-	var tree mls.RatchetTree
-	if info.RatchetTree.Representation != mimi.TreeFull {
-		return nil, fmt.Errorf("%w: GroupInfo without the ratchet tree", ErrRefused)
-	}
-	if err := mls.Unmarshal(info.RatchetTree.Tree, &tree); err != nil {
-		return nil, fmt.Errorf("%w: ratchet tree: %w", ErrRefused, err)
+	tree, err := info.RatchetTree.Nodes()
+	if err != nil {
+		return nil, fmt.Errorf("%w: GroupInfo: %w", ErrRefused, err)
 	}
 	params, pending, err := r.joinParams(info, tree)
 	if err != nil {
 		return nil, err
 	}
-	j := new(joining)
+	j := &joining{crowded: len(pending) > 0}
 	err = r.do(ctx, func(t *turn) error {
 		if r.joining != nil || r.rec.Status == RoomActive {
 			return ErrConflict
@@ -386,9 +387,7 @@ func (r *chat) joinOnce(ctx context.Context) (*joining, error) {
 		if r.rec.GroupID != nil && !bytes.Equal(r.rec.GroupID, info.GroupInfo.GroupContext.GroupID) {
 			return fmt.Errorf("%w: the room has another group than before", ErrRefused)
 		}
-		r.verify.anyTime = true
 		g, sc, err := mls.JoinExternal(r.config(), &info.GroupInfo, tree, params)
-		r.verify.anyTime = false
 		if err != nil {
 			return refused(err)
 		}

@@ -105,9 +105,7 @@ func (r *chat) propose(t *turn, l *leaving) error {
 	if err != nil {
 		return err
 	}
-	r.verify.anyTime = true
 	g, err := mls.LoadGroup(r.config(), rows, r.c.signer)
-	r.verify.anyTime = false
 	if err != nil {
 		return fmt.Errorf("client: stored group: %w", err)
 	}

@@ -35,6 +35,8 @@ type staged struct {
 	sc   *mls.StagedCommit
 	done chan struct{} // closed when err is final
 	err  error
+	// known is how many proposals were pending when it was made.
+	known int
 }
 
 func (s *staged) isDone() bool {
@@ -67,7 +69,7 @@ func (r *chat) stage(t *turn, opts mls.CommitOptions) (*staged, error) {
 	if _, _, err := r.view.Commit(sc, r.group.Pending()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotAllowed, err)
 	}
-	st := &staged{Epoch: sc.Before.Epoch(), sc: sc, done: make(chan struct{})}
+	st := &staged{Epoch: sc.Before.Epoch(), sc: sc, done: make(chan struct{}), known: len(r.group.Pending())}
 	if st.Hash, err = messageHash(sc.Message); err != nil {
 		return nil, err
 	}
@@ -199,7 +201,53 @@ func (r *chat) stagedAnswer(t *turn, st *staged, resp *mimi.UpdateRoomResponse, 
 		// this device tries to commit them again.
 		r.holdFor = min(max(2*r.holdFor, 5*time.Second), time.Minute)
 		r.hold = time.Now().Add(r.holdFor)
-		r.dropStaged(t, fmt.Errorf("%w: the hub answered %v: %s", ErrNotAllowed, resp.Code, resp.ErrorDescription))
+		r.dropStaged(t, &refusal{resp.Code, resp.ErrorDescription})
+	}
+}
+
+// A refusal is the hub's verdict on a commit.
+type refusal struct {
+	code mimi.UpdateResponseCode
+	text string
+}
+
+func (e *refusal) Error() string {
+	return fmt.Sprintf("client: the hub answered %v: %s", e.code, e.text)
+}
+
+// Is makes a refusal match ErrNotAllowed.
+func (e *refusal) Is(target error) bool { return target == ErrNotAllowed }
+
+// patience is how long a refused operation waits for news from the log. The
+// hub refuses a commit that leaves out a proposal which it has accepted, and
+// this device may be about to hear of that proposal.
+const patience = 2 * time.Second
+
+// newsSince waits until the room is not what it was when st was made, and
+// reports whether that happened in time.
+func (r *chat) newsSince(ctx context.Context, st *staged) (bool, error) {
+	short, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		var changed chan struct{}
+		err := r.do(short, func(*turn) error {
+			if r.group != nil && r.group.State().Epoch() == st.Epoch && len(r.group.Pending()) == st.known {
+				changed = r.changed()
+			}
+			return nil
+		})
+		if err == nil && changed == nil {
+			return true, nil
+		}
+		if err == nil {
+			err = r.c.await(short, changed)
+		}
+		if err != nil {
+			if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+				return false, nil
+			}
+			return false, err
+		}
 	}
 }
 
@@ -244,7 +292,18 @@ func (r *chat) commitChange(ctx context.Context, build func() (*mls.CommitOption
 		if err := r.c.await(ctx, st.done); err != nil {
 			return err
 		}
-		if !errors.Is(st.err, errLost) {
+		var no *refusal
+		switch {
+		case errors.Is(st.err, errLost):
+		case errors.As(st.err, &no):
+			news, err := r.newsSince(ctx, st)
+			if err != nil {
+				return err
+			}
+			if !news {
+				return st.err
+			}
+		default:
 			return st.err
 		}
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi/local"
-	"github.com/comity-im/comity/mls"
 )
 
 // NewVerifier returns the verifier that a client uses by default: anchors
@@ -32,6 +31,10 @@ func NewVerifier(fetch func(ctx context.Context, domain string) ([]byte, error),
 // FetchAnchor gets the anchor statement of a domain from the device's
 // provider. The statement proves itself, so the provider need not be trusted.
 func (c *Client) FetchAnchor(ctx context.Context, domain string) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unhook := context.AfterFunc(c.ctx, cancel) // the caller knows nothing of Close
+	defer unhook()
 	resp, err := c.session.do(ctx, Request{Method: http.MethodGet, Path: local.PathAnchors + url.PathEscape(domain)})
 	var se *StatusError
 	switch {
@@ -72,26 +75,4 @@ func (p storePins) SetPins(domain string, der [][]byte) error {
 	b := Batch{Durable: true}
 	b.Set(bucketPins, domain, value)
 	return p.store.Apply(context.Background(), b)
-}
-
-// A roomVerifier is the verifier of one room's group. It belongs to the
-// goroutine that owns the room; mls calls it from several goroutines, but only
-// within one call.
-type roomVerifier struct {
-	inner mls.CredentialVerifier
-	// anyTime is set while a tree is joined: its leaves were judged by those
-	// who let them in, and some may have outlived their certificates
-	// (RFC 9420 section 5.3.2).
-	anyTime bool
-}
-
-func (v *roomVerifier) VerifyCredential(c *mls.Credential, key []byte, now time.Time) error {
-	if v.anyTime {
-		now = time.Time{}
-	}
-	return v.inner.VerifyCredential(c, key, now)
-}
-
-func (v *roomVerifier) VerifySuccessor(old, new *mls.LeafNode) error {
-	return v.inner.VerifySuccessor(old, new)
 }

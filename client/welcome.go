@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/comity-im/comity/mimi"
@@ -26,7 +27,7 @@ func (r *chat) mail(t *turn, id uint64, kind local.MailKind, position uint64, bo
 	switch kind {
 	case local.MailWelcome:
 		if r.rec.Status == RoomActive || r.rec.Status == RoomJoining {
-			t.batch.Set(bucketWelcomes(r.uri), seqKey(id), append(binary.BigEndian.AppendUint64(nil, position), body...))
+			r.keepWelcome(t, id, position, body)
 			break
 		}
 		if !r.welcome(t, position, body) {
@@ -43,6 +44,24 @@ func (r *chat) mail(t *turn, id uint64, kind local.MailKind, position uint64, bo
 	t.after = append(t.after, func() { r.c.line.mailDone(id) })
 }
 
+// maxWelcomes is how many invitations to one room wait; older ones are dropped.
+const maxWelcomes = 16
+
+// keepWelcome stores an invitation until the device is out of the room.
+func (r *chat) keepWelcome(t *turn, id, position uint64, body []byte) {
+	rows, err := r.c.cfg.Store.Bucket(context.WithoutCancel(r.c.ctx), bucketWelcomes(r.uri))
+	if err != nil {
+		t.abort = err
+		return
+	}
+	keys := slices.Sorted(maps.Keys(rows))
+	for len(keys) >= maxWelcomes {
+		t.batch.Remove(bucketWelcomes(r.uri), keys[0])
+		keys = keys[1:]
+	}
+	t.batch.Set(bucketWelcomes(r.uri), seqKey(id), append(binary.BigEndian.AppendUint64(nil, position), body...))
+}
+
 // nextWelcome looks whether an invitation has waited for the device to be out.
 func (r *chat) nextWelcome(t *turn) {
 	if r.broken != nil || t.abort != nil || r.rec.Status == RoomActive || r.rec.Status == RoomJoining {
@@ -53,12 +72,7 @@ func (r *chat) nextWelcome(t *turn) {
 		t.abort = err
 		return
 	}
-	keys := make([]string, 0, len(rows))
-	for key := range rows {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		if len(rows[key]) < 8 {
 			t.batch.Remove(bucketWelcomes(r.uri), key)
 			continue
@@ -118,16 +132,11 @@ func (r *chat) accept(t *turn, position uint64, body []byte) error {
 		return errUsed
 	}
 	defer k.private.Wipe()
-	if fm.RatchetTree.Representation != mimi.TreeFull {
-		return fmt.Errorf("%w: Welcome without the ratchet tree", ErrRefused)
+	tree, err := fm.RatchetTree.Nodes()
+	if err != nil {
+		return fmt.Errorf("%w: Welcome: %w", ErrRefused, err)
 	}
-	var tree mls.RatchetTree
-	if err := mls.Unmarshal(fm.RatchetTree.Tree, &tree); err != nil {
-		return fmt.Errorf("%w: ratchet tree: %w", ErrRefused, err)
-	}
-	r.verify.anyTime = true
 	g, err := mls.JoinWelcome(r.config(), fm.Message.Welcome, tree, k.public, k.private, r.c.signer)
-	r.verify.anyTime = false
 	if err != nil {
 		return refused(err)
 	}
