@@ -51,7 +51,7 @@ func warm(b *testing.B, n int) (*Group, *Group) {
 // what the newcomers need.
 func cold(b *testing.B, n int) (*Group, *StagedCommit, []*device) {
 	b.Helper()
-	cfg := Config{Credentials: benchVerifier{}}
+	cfg := Config{Credentials: benchVerifier{}, Limits: Limits{MaxProposals: n}}
 	signer, _, err := GenerateSigner(suite1, nil)
 	noError(b, err)
 	g, err := CreateGroup(cfg, GroupParams{CipherSuite: suite1, GroupID: []byte("bench"), Signer: signer, Credential: BasicCredential([]byte("m0"))})

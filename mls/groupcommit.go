@@ -210,10 +210,10 @@ func (b *commitBuilder) build() (*StagedCommit, *epochSecrets, error) {
 		return nil, nil, err
 	}
 	joiner, psk, secrets, err := b.derive(a, b.initSecret, commitSecret, b.psks)
+	defer wipe(joiner, psk)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer wipe(joiner, psk)
 	tag := s.confirmationTag(secrets.confirmation, b.context.ConfirmedTranscriptHash)
 	a.Auth.ConfirmationTag = tag
 	pm, err := a.public(s, b.membership, before.contextBytes())

@@ -38,7 +38,7 @@ func JoinWelcome(cfg Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv 
 		return nil, err
 	}
 	defer gs.wipe()
-	psks, err := c.welcomePSKs(gs.PSKs)
+	psks, err := c.welcomePSKs(s, gs.PSKs)
 	if err != nil {
 		return nil, err
 	}
@@ -91,13 +91,17 @@ func JoinWelcome(cfg Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv 
 }
 
 // welcomePSKs fetches the keys that a Welcome names.
-func (c *Config) welcomePSKs(ids []PreSharedKeyID) ([]pskInput, error) {
+func (c *Config) welcomePSKs(s *suite, ids []PreSharedKeyID) ([]pskInput, error) {
 	psks := make([]pskInput, 0, len(ids))
 	for i := range ids {
 		id := &ids[i]
 		if id.Type == PSKResumption && id.Usage != ResumptionApplication {
 			wipePSKs(psks)
 			return nil, fmt.Errorf("%w: reinitialization and branching are not offered", ErrPSK)
+		}
+		if len(id.Nonce) != s.nh() {
+			wipePSKs(psks)
+			return nil, fmt.Errorf("%w: psk_nonce of %d octets", ErrInvalidWelcome, len(id.Nonce))
 		}
 		for j := range i {
 			if ids[j].Equal(id) {
