@@ -110,7 +110,11 @@ func New(cfg Config) *API {
 		if e, ok := v.(*huma.ErrorModel); ok {
 			detail := e.Detail
 			for _, d := range e.Errors {
-				detail += "; " + d.Error()
+				// Without the value: it may be secret, and may be large.
+				detail += "; " + d.Message
+				if d.Location != "" {
+					detail += " (" + d.Location + ")"
+				}
 			}
 			return ofStatus(e.Status, detail).Problem, nil
 		}
@@ -126,7 +130,18 @@ func New(cfg Config) *API {
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch h, pattern := a.mux.Handler(r); pattern {
+	case "": // of the mux itself, in plain text
+		refused := &muted{ResponseWriter: w}
+		h.ServeHTTP(refused, r)
+		writeAnswer(w, ofStatus(refused.status, ""))
+	case streamPattern:
+		a.mux.ServeHTTP(w, r)
+	default:
+		a.mux.ServeHTTP(&uniform{w}, r)
+	}
+}
 
 // OpenAPI returns the description of the API as JSON.
 func (a *API) OpenAPI() ([]byte, error) { return a.doc.OpenAPI().MarshalJSON() }
@@ -239,8 +254,9 @@ func parse(s string, kind mimi.Kind) (mimi.URI, error) {
 }
 
 // writeProblem answers a plain http.Handler's request with an error.
-func writeProblem(w http.ResponseWriter, err error) {
-	p := problemOf(err)
+func writeProblem(w http.ResponseWriter, err error) { writeAnswer(w, problemOf(err)) }
+
+func writeAnswer(w http.ResponseWriter, p *problem) {
 	w.Header().Set("Content-Type", local.MediaTypeJSON)
 	w.WriteHeader(p.status)
 	b, err := json.Marshal(p.Problem)

@@ -76,6 +76,7 @@ var messages = map[string]string{
 	local.CodeUnauthenticated: "get a token with the device's key and send it as a bearer token",
 	local.CodeForbidden:       "not allowed",
 	local.CodeNotFound:        "there is no such thing here",
+	local.CodeMethod:          "the path is known, but not with this method",
 	local.CodeConflict:        "it exists already",
 	local.CodeTooLarge:        "the body is too large",
 	local.CodeMediaType:       "unsupported media type",
@@ -127,7 +128,8 @@ func ofStatus(status int, detail string) *problem {
 	code := map[int]string{
 		http.StatusBadRequest: local.CodeMalformed, http.StatusUnprocessableEntity: local.CodeMalformed,
 		http.StatusUnauthorized: local.CodeUnauthenticated, http.StatusForbidden: local.CodeForbidden,
-		http.StatusNotFound: local.CodeNotFound, http.StatusRequestEntityTooLarge: local.CodeTooLarge,
+		http.StatusNotFound: local.CodeNotFound, http.StatusMethodNotAllowed: local.CodeMethod,
+		http.StatusRequestTimeout: local.CodeUnavailable, http.StatusRequestEntityTooLarge: local.CodeTooLarge,
 		http.StatusUnsupportedMediaType: local.CodeMediaType, http.StatusTooManyRequests: local.CodeRateLimited,
 	}[status]
 	if code == "" {
@@ -157,3 +159,30 @@ func (a *API) failed(ctx context.Context, op string, err error) error {
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
 }
+
+// uniform gives the refusals that huma makes by itself the form of all others:
+// the media type of a Problem, whose fields are not those of RFC 9457, and 400
+// for whatever is wrong with a request.
+type uniform struct{ http.ResponseWriter }
+
+func (u *uniform) WriteHeader(status int) {
+	if u.Header().Get("Content-Type") == "application/problem+json" {
+		u.Header().Set("Content-Type", local.MediaTypeJSON)
+	}
+	if status == http.StatusUnprocessableEntity {
+		status = http.StatusBadRequest
+	}
+	u.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (u *uniform) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// muted keeps the status of an answer and drops its text.
+type muted struct {
+	http.ResponseWriter
+	status int
+}
+
+func (m *muted) WriteHeader(status int)      { m.status = status }
+func (m *muted) Write(b []byte) (int, error) { return len(b), nil }

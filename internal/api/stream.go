@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -15,6 +16,8 @@ import (
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/local"
 )
+
+const streamPattern = "GET " + local.PathStream
 
 // stream registers the WebSocket. huma has no word for one, so it is described
 // by hand.
@@ -29,7 +32,7 @@ func (a *API) stream() {
 			"401": {Description: "no valid token"},
 		},
 	})
-	a.mux.HandleFunc("GET "+local.PathStream, func(w http.ResponseWriter, r *http.Request) {
+	a.mux.HandleFunc(streamPattern, func(w http.ResponseWriter, r *http.Request) {
 		device, err := a.device(r.Context(), r.Header.Get("Authorization"))
 		if err != nil {
 			writeProblem(w, err)
@@ -38,6 +41,10 @@ func (a *API) stream() {
 		uri, err := mimi.ParseURI(device.URI)
 		if err != nil {
 			writeProblem(w, err)
+			return
+		}
+		if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+			writeProblem(w, malformed("this is a WebSocket; ask for the upgrade"))
 			return
 		}
 		// The token authenticates, so another origin gains nothing by connecting.

@@ -59,16 +59,17 @@ type Problem struct {
 
 // Codes of a Problem.
 const (
-	CodeMalformed       = "malformed"         // 400: the body can't be parsed
-	CodeUnauthenticated = "unauthenticated"   // 401: no token, or it has expired
-	CodeForbidden       = "forbidden"         // 403
-	CodeNotFound        = "not-found"         // 404
-	CodeConflict        = "conflict"          // 409: it exists already
-	CodeTooLarge        = "too-large"         // 413
-	CodeMediaType       = "unsupported-media" // 415
-	CodeRateLimited     = "rate-limited"      // 429
-	CodeInternal        = "internal"          // 500
-	CodePeer            = "peer-unavailable"  // 502: the other provider did not answer
-	CodeUnavailable     = "unavailable"       // 503
-	CodeFull            = "storage-full"      // 507: the provider's disk is full
+	CodeMalformed       = "malformed"          // 400: the body can't be parsed
+	CodeUnauthenticated = "unauthenticated"    // 401: no token, or it has expired
+	CodeForbidden       = "forbidden"          // 403
+	CodeNotFound        = "not-found"          // 404
+	CodeMethod          = "method-not-allowed" // 405
+	CodeConflict        = "conflict"           // 409: it exists already
+	CodeTooLarge        = "too-large"          // 413
+	CodeMediaType       = "unsupported-media"  // 415
+	CodeRateLimited     = "rate-limited"       // 429
+	CodeInternal        = "internal"           // 500
+	CodePeer            = "peer-unavailable"   // 502: the other provider did not answer
+	CodeUnavailable     = "unavailable"        // 503
+	CodeFull            = "storage-full"       // 507: the provider's disk is full
 )
