@@ -44,6 +44,8 @@ func TestBadInput(t *testing.T) {
 		}{
 			{"peers", s.testFederationPeers},
 			{"bodies", s.testFederationBodies},
+			{"tokens", s.testClientTokens},
+			{"client bodies", s.testClientBodies},
 		} {
 			began := time.Now()
 			t.Run(part.name, part.run)
