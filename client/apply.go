@@ -334,7 +334,8 @@ func (r *chat) left(t *turn) {
 	r.finishLeaving(t)
 	t.after = append(t.after, func() {
 		r.c.line.unsubscribe(r.uri)
-		r.post(func(t *turn) { r.nextWelcome(t) })
+		// Not from the owner's goroutine: the queue may be full.
+		r.c.goroutine(func() { r.post(r.nextWelcome) })
 	})
 }
 

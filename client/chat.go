@@ -241,6 +241,7 @@ func (r *chat) finish(t *turn) {
 		for _, f := range t.failed {
 			f(r.broken)
 		}
+		r.again() // events may have been dropped
 		return
 	}
 	rec, err := r.store(t)
@@ -330,6 +331,9 @@ func (r *chat) summarise() {
 // again asks the provider to repeat the log from where the store is, after a
 // delay: memory and store differ, or certificates can't be verified now.
 func (r *chat) again() {
+	if r.parked {
+		return
+	}
 	r.parked, r.caughtUpOn = true, 0
 	d := r.anchors.delay(nil)
 	r.c.goroutine(func() {

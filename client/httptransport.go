@@ -63,7 +63,7 @@ func NewHTTPTransport(cfg HTTPConfig) (*HTTPTransport, error) {
 	switch {
 	case u.Scheme == "http" && cfg.AllowPlain:
 	case u.Scheme != "https":
-		return nil, fmt.Errorf("client: provider URL %q must start with https:", cfg.URL)
+		return nil, fmt.Errorf("client: provider URL %q does not start with https", cfg.URL)
 	}
 	if u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("client: provider URL %q must be a scheme and a host only", cfg.URL)

@@ -205,7 +205,7 @@ func (r *chat) notJoined(t *turn, err error) {
 	}
 	t.after = append(t.after, func() {
 		j.finish(err)
-		r.post(func(t *turn) { r.nextWelcome(t) })
+		r.c.goroutine(func() { r.post(r.nextWelcome) })
 	})
 }
 

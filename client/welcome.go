@@ -21,8 +21,10 @@ func bucketWelcomes(room mimi.URI) string { return "welcomes " + room.String() }
 // mail handles what the provider has for this device alone. It is confirmed
 // once what came of it is on the medium.
 func (r *chat) mail(t *turn, id uint64, kind local.MailKind, position uint64, body []byte) {
+	// Mail that is not confirmed comes again with the next connection.
+	t.failed = append(t.failed, func(error) { r.c.line.reconnect() })
 	if r.broken != nil || t.abort != nil {
-		return // not confirmed, so it comes again
+		return
 	}
 	switch kind {
 	case local.MailWelcome:
