@@ -21,8 +21,8 @@ import (
 
 // Times of the servers.
 const (
-	headerTimeout   = 10 * time.Second
-	idleTimeout     = 2 * time.Minute
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
 	// A request that takes longer is cut off; its sender repeats it safely.
 	shutdownTimeout = 3 * time.Second
 )
