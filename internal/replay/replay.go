@@ -358,7 +358,7 @@ func (r *replay) play(ctx context.Context) error {
 	if err := r.await(ctx, r.founder); err != nil {
 		return err
 	}
-	if err := r.founder.c.UpdateKeys(ctx, r.room); err != nil {
+	if err := again(ctx, func() error { return r.founder.c.UpdateKeys(ctx, r.room) }); err != nil {
 		return fmt.Errorf("committing what is pending at the end: %w", err)
 	}
 	return r.inStep(ctx, r.founder)
@@ -370,7 +370,7 @@ func (r *replay) step(ctx context.Context, n int) error {
 	p := r.people[s.Person]
 	switch s.Kind {
 	case irclog.Join:
-		if err := p.c.JoinOpen(ctx, r.room); err != nil {
+		if err := again(ctx, func() error { return p.c.JoinOpen(ctx, r.room) }); err != nil {
 			return err
 		}
 		return r.inStep(ctx, p)
@@ -378,7 +378,7 @@ func (r *replay) step(ctx context.Context, n int) error {
 		if err := r.await(ctx, p); err != nil {
 			return err
 		}
-		if err := p.c.Leave(ctx, r.room); err != nil {
+		if err := again(ctx, func() error { return p.c.Leave(ctx, r.room) }); err != nil {
 			return err
 		}
 		// The leaver is the first to see its own proposals in the log.
@@ -409,6 +409,28 @@ func (r *replay) step(ctx context.Context, n int) error {
 		return r.inStep(ctx, p)
 	}
 	return nil
+}
+
+// again does something until no server that is down, or lost the race for an
+// epoch, keeps it from succeeding. A join that has happened after all is one.
+func again(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		var status *client.StatusError
+		switch {
+		case errors.Is(err, client.ErrMember):
+			return nil
+		case errors.Is(err, client.ErrUnreachable), errors.Is(err, client.ErrConflict):
+		case errors.As(err, &status) && status.Status >= 500:
+		default:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(30 * time.Millisecond):
+		}
+	}
 }
 
 // accepted waits until the hub has a message, and with it the message's place
