@@ -322,7 +322,9 @@ func (o *Outbox) finish(c *courier, l *lane, more bool, err error) {
 		}
 	case peerFault(err):
 		// Others of this peer would fail alike. The lane goes first when it is back.
-		c.failures++
+		if c.paused == nil { // lanes that fail together count once
+			c.failures++
+		}
 		l.state = laneReady
 		c.ready = slices.Insert(c.ready, 0, l)
 		d := RetryAfter(err)
