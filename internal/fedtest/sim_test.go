@@ -95,6 +95,7 @@ func TestFederationInABubble(t *testing.T) {
 }
 
 func simulate(t *testing.T, seed uint64) {
+	script := rand.New(rand.NewPCG(seed, 8)) // what happens; n.rnd is what goes wrong
 	n := &lossyNet{rnd: rand.New(rand.NewPCG(seed, 7)), providers: make(map[string]*fedtest.Provider), up: make(map[string]bool)}
 	w := fedtest.New(t, fedtest.Options{Transport: func(from, to string) http.RoundTripper { return link{n, from, to} }})
 	domains := []string{"a.example", "b.example", "c.example"}
@@ -126,7 +127,7 @@ func simulate(t *testing.T, seed uint64) {
 	n.mu.Unlock()
 	sent := make(map[string]bool)
 	for i := range 60 {
-		d := devices[n.rnd.IntN(len(devices))]
+		d := devices[script.IntN(len(devices))]
 		if n.find(d.P.Domain) != nil {
 			text := fmt.Sprintf("%s: %d", d.User.Name(), i)
 			req, err := d.Encrypt(uri, fmt.Sprint(i))
@@ -142,14 +143,14 @@ func simulate(t *testing.T, seed uint64) {
 			}
 		}
 		if i%15 == 14 {
-			down := domains[n.rnd.IntN(len(domains))]
+			down := domains[script.IntN(len(domains))]
 			if n.find(down) != nil {
 				end(down)
 			} else {
 				begin(down)
 			}
 		}
-		time.Sleep(time.Duration(n.rnd.IntN(3000)) * time.Millisecond)
+		time.Sleep(time.Duration(script.IntN(3000)) * time.Millisecond)
 	}
 	n.mu.Lock()
 	n.loss = 0
