@@ -18,12 +18,20 @@ import (
 // answer. Nothing is stored: what the hub accepts comes back as a notification.
 // While the hub cannot be reached the error matches federation.ErrUnreachable
 // or ErrUnavailable; an update cannot wait, it belongs to its epoch.
+//
+// What can't be parsed is not sent to others.
 func (p *Replica) Update(ctx context.Context, roomURI mimi.URI, body []byte) ([]byte, error) {
+	if err := mls.Unmarshal(body, new(mimi.UpdateRequest)); err != nil {
+		return nil, fmt.Errorf("replica: update: %w: %w", federation.ErrMalformed, err)
+	}
 	return p.forward(ctx, mimi.EndpointUpdate, roomURI, body)
 }
 
 // GroupInfo forwards a request of a local client to the room's hub.
 func (p *Replica) GroupInfo(ctx context.Context, roomURI mimi.URI, body []byte) ([]byte, error) {
+	if err := mls.Unmarshal(body, new(mimi.GroupInfoRequest)); err != nil {
+		return nil, fmt.Errorf("replica: group info: %w: %w", federation.ErrMalformed, err)
+	}
 	return p.forward(ctx, mimi.EndpointGroupInfo, roomURI, body)
 }
 
