@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -69,6 +72,7 @@ func TestChatThroughPipes(t *testing.T) {
 	// Bob was never online with this device, and does not know the room.
 	bob := start(t, "bob", comity, "chat", "--home", bobHome)
 	bob.stdout(t, `-- alice@a\.example added bob@b\.example`)
+	bob.stderr(t, `^-- You are now in "Clubhouse", mimi://a\.example/r/clubhouse-`)
 	alice.write(t, "hello, bob")
 	n := bob.stdout(t, `^ *(\d+) \d\d:\d\d alice@a\.example: hello, bob$`)[1]
 	bob.write(t, "/reply "+n+" hello, alice", "/me waves", "//not a command", "  spaces stay ")
@@ -117,6 +121,7 @@ func TestChatThroughPipes(t *testing.T) {
 			t.Errorf("%s: escape sequences in a pipe", name)
 		}
 	}
+	t.Run("passphrase", func(t *testing.T) { testPassphrase(t, comity, dir, b, f.RootsFile) })
 	t.Run("offline", func(t *testing.T) { testOffline(t, comity, a, aliceHome, bobHome, room) })
 	t.Run("json", func(t *testing.T) { testJSON(t, comity, bobHome, room) })
 }
@@ -145,6 +150,24 @@ func testOffline(t *testing.T, comity string, a *fleet.Provider, aliceHome, bobH
 	bob.stdout(t, `alice@a\.example: one more$`) // after the end of the input
 	if r := bob.interrupt(t); r.code != 0 {
 		t.Errorf("Ctrl-C ended bob's chat with %d:\n%s", r.code, r.errout)
+	}
+}
+
+// With a passphrase there is no key file, and no way in without it.
+func testPassphrase(t *testing.T, comity, dir string, b *fleet.Provider, rootsFile string) {
+	t.Setenv("COMITY_PASSPHRASE", "correct horse")
+	home := enrolled(t, comity, dir, b, rootsFile, "carol", "laptop")
+	if _, err := os.Stat(filepath.Join(home, "device.key")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a key file beside a store with a passphrase: %v", err)
+	}
+	if r := must(t, "/rooms\n", comity, "chat", "--home", home); !strings.Contains(r.errout, "You are in no room.") {
+		t.Errorf("with the passphrase: %+v", r)
+	}
+	for _, wrong := range []string{"incorrect horse", ""} {
+		t.Setenv("COMITY_PASSPHRASE", wrong)
+		if r := run(t, "/rooms\n", comity, "chat", "--home", home); r.code != 1 || strings.Contains(r.errout, "no room") {
+			t.Errorf("with the passphrase %q: %+v", wrong, r)
+		}
 	}
 }
 

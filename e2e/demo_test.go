@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,6 +141,32 @@ func TestDemoInterrupted(t *testing.T) {
 		}
 	}
 	gone(t, r.out)
+	empty()
+}
+
+// A demo whose output nobody reads any more still clears away what it made.
+func TestDemoUnread(t *testing.T) {
+	comity := binary(t)
+	empty := inTemp(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(comity, "demo")
+	cmd.Stdout = w
+	if err := errors.Join(cmd.Start(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 1)
+	if _, err := r.Read(first); err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
 	empty()
 }
 

@@ -62,7 +62,7 @@ func (v *conversation) command(ctx context.Context, command, rest string) error 
 		if ok {
 			return nil
 		}
-		return fmt.Errorf("write %s %s", command, form)
+		return fmt.Errorf("write %s", strings.TrimSpace(command+" "+form))
 	}
 	switch command {
 	case "/create":

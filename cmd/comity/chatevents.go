@@ -94,7 +94,8 @@ func (v *conversation) arrived(e client.Event) {
 		return
 	}
 	v.mu.Lock()
-	if v.room.IsZero() {
+	first := v.room.IsZero()
+	if first {
 		v.room = e.Room
 	}
 	announce := e.Room != v.room && e.Kind == client.EventEntry && !e.Entry.Own && !v.news[e.Room]
@@ -102,6 +103,9 @@ func (v *conversation) arrived(e client.Event) {
 		v.news[e.Room] = true
 	}
 	v.mu.Unlock()
+	if first {
+		v.note("You are now in %q, %v.", r.Name, r.URI)
+	}
 	if announce {
 		v.note("News in %q: /room %v", r.Name, e.Room)
 	}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,6 +30,8 @@ which you talk by hand in other terminals.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx := cmd.Context()
+			// If nobody reads on, the demo still clears away what it made.
+			signal.Ignore(syscall.SIGPIPE)
 			// A socket's path has to be short, so the folder is not nested deep.
 			dir, err := os.MkdirTemp("", "comity-demo-")
 			if err != nil {
