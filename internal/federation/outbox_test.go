@@ -104,6 +104,11 @@ func (a *answers) Answered(req store.Request, answer []byte, refused error) ([]s
 	a.seen = append(a.seen, fmt.Sprintf("%s %s %v", req.Body, answer, refused != nil))
 	return []store.NewMail{{Device: req.Device, Kind: 1, Body: answer}}, nil
 }
+func (a *answers) all() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.seen)
+}
 func (a *answers) Mailed([]store.NewMail) {}
 
 // A post is an Outbox with a real store.
@@ -188,6 +193,12 @@ func (f *farSide) received(peer string, i int) []uint64 {
 	return slices.Clone(f.got[peer+" "+roomName(i)])
 }
 
+func (f *farSide) count(peer string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.requests[peer]
+}
+
 func upTo(n int) []uint64 {
 	list := make([]uint64, n)
 	for i := range list {
@@ -225,10 +236,12 @@ func TestOutboxDeliversInOrderInBatches(t *testing.T) {
 			if got := p.far.received(d, 1); !slices.Equal(got, upTo(500)) {
 				t.Errorf("%s received %d events: %v…", d, len(got), got[:min(10, len(got))])
 			}
-			if n := p.far.requests[d]; n > 12 {
+			if n := p.far.count(d); n > 12 {
 				t.Errorf("%s: %d requests", d, n)
 			}
 		}
+		p.far.mu.Lock()
+		defer p.far.mu.Unlock()
 		if p.far.largest > 50 {
 			t.Errorf("a notification of %d events", p.far.largest)
 		}
@@ -281,7 +294,7 @@ func TestDeadPeerCostsOthersNothing(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Hour)
-		n := p.far.requests["dead.example"]
+		n := p.far.count("dead.example")
 		if n < 30 || n > 400 {
 			t.Errorf("%d requests to the dead peer in an hour", n)
 		}
@@ -319,7 +332,7 @@ func TestRefusedRoomPausesAlone(t *testing.T) {
 			t.Errorf("the other room: %v", got)
 		}
 		time.Sleep(time.Hour)
-		if n := p.far.requests["b.example"]; n > 40 {
+		if n := p.far.count("b.example"); n > 40 {
 			t.Errorf("%d requests", n)
 		}
 		if got := p.lagging(); !slices.Equal(got, []string{"b.example"}) {
@@ -353,7 +366,9 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 			p.add(1, 0, 1)
 			p.outbox.Wake(roomName(1), "b.example")
 			time.Sleep(250 * time.Second)
-			at := p.far.at["b.example"]
+			p.far.mu.Lock()
+			at := slices.Clone(p.far.at["b.example"])
+			p.far.mu.Unlock()
 			if len(at) != 3 {
 				t.Fatalf("%d: %d requests in 250 s", status, len(at))
 			}
@@ -381,7 +396,7 @@ func TestSignOfLifeEndsThePause(t *testing.T) {
 		p.add(1, 0, 1)
 		p.outbox.Wake(roomName(1), "b.example")
 		time.Sleep(10 * time.Second)
-		p.far.mu.Lock()
+		p.far.mu.Lock() // fail is called with it held
 		dead = false
 		p.far.mu.Unlock()
 		p.peers.Alive("b.example")
@@ -453,8 +468,8 @@ func TestQueuedSubmitsGoInOrderPerRoom(t *testing.T) {
 		for i := range 10 {
 			want = append(want, fmt.Sprintf("fast %d answer to fast %d false", i, i))
 		}
-		if !slices.Equal(p.ans.seen, want) {
-			t.Errorf("answers %q", p.ans.seen)
+		if !slices.Equal(p.ans.all(), want) {
+			t.Errorf("answers %q", p.ans.all())
 		}
 		p.far.mu.Lock()
 		p.far.fail = func(string, string) (int, string) { return 0, "" }
@@ -463,8 +478,8 @@ func TestQueuedSubmitsGoInOrderPerRoom(t *testing.T) {
 		for i := range 10 {
 			want = append(want, fmt.Sprintf("slow %d answer to slow %d false", i, i))
 		}
-		if !slices.Equal(p.ans.seen, want) {
-			t.Errorf("answers %q", p.ans.seen)
+		if !slices.Equal(p.ans.all(), want) {
+			t.Errorf("answers %q", p.ans.all())
 		}
 		mail, err := p.store.Mail(t.Context(), "d", 0, 0)
 		if err != nil || len(mail) != 20 || !bytes.Equal(mail[19].Body, []byte("answer to slow 9")) {
@@ -483,12 +498,12 @@ func TestQueuedSubmitsAreRefusedForGood(t *testing.T) {
 			p.ok(err)
 			p.outbox.WakeRequests("b.example")
 			time.Sleep(time.Second / 2)
-			if after > time.Second && len(p.ans.seen) != 0 {
+			if after > time.Second && len(p.ans.all()) != 0 {
 				t.Errorf("%d: refused at once", status)
 			}
 			time.Sleep(after)
-			if !slices.Equal(p.ans.seen, []string{"m  true"}) {
-				t.Errorf("%d: %q", status, p.ans.seen)
+			if !slices.Equal(p.ans.all(), []string{"m  true"}) {
+				t.Errorf("%d: %q", status, p.ans.all())
 			}
 			if reqs, err := p.store.Queued(t.Context(), "b.example", 0, 0); err != nil || len(reqs) != 0 {
 				t.Errorf("%d: %d requests left, %v", status, len(reqs), err)
