@@ -264,8 +264,9 @@ func agree(got, want []string, first, last bool) bool {
 	return (last || within(got, want)) && (first || within(want, got))
 }
 
-// compareProviders checks that what each follower stored is, from where it
-// began to follow, exactly the hub's log in the hub's order.
+// compareProviders checks that what each follower stored is the hub's log in
+// the hub's order. It may lack what happened before it had anybody in the room,
+// and where it had nobody for a while, and nothing else.
 func (r *replay) compareProviders(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.StepTimeout)
 	defer cancel()
@@ -274,32 +275,91 @@ func (r *replay) compareProviders(ctx context.Context) error {
 		return err
 	}
 	for i := 1; i < len(r.fleet.Providers); i++ {
-		var log []admin.Event
-		for {
-			if log, err = r.log(ctx, i); err != nil {
-				return err
-			}
-			if len(log) > 0 && bytes.Equal(log[len(log)-1].Hash, hub[len(hub)-1].Hash) {
-				break
-			}
-			select { // the last events may be on their way
-			case <-ctx.Done():
-				return differs("%s has %d events and not the last one of the hub", r.fleet.Providers[i].Config.Domain, len(log))
-			case <-time.After(50 * time.Millisecond):
-			}
+		if !r.followed(i) {
+			continue
 		}
-		start := slices.IndexFunc(hub, func(e admin.Event) bool { return bytes.Equal(e.Hash, log[0].Hash) })
-		if start < 0 || len(hub)-start != len(log) {
-			return differs("%s has %d events, the hub has %d from where it began to follow", r.fleet.Providers[i].Config.Domain, len(log), len(hub)-start)
-		}
-		for n := range log {
-			h := hub[start+n]
-			if !bytes.Equal(h.Hash, log[n].Hash) || h.Timestamp != log[n].Timestamp || !bytes.Equal(h.Body, log[n].Body) {
-				return differs("%s, position %d, is not the hub's position %d", r.fleet.Providers[i].Config.Domain, log[n].Position, h.Position)
-			}
+		if err := r.compareFollower(ctx, hub, i); err != nil {
+			return fmt.Errorf("%s: %w", r.fleet.Providers[i].Config.Domain, err)
 		}
 	}
 	return nil
+}
+
+func (r *replay) compareFollower(ctx context.Context, hub []admin.Event, i int) error {
+	here, absences := r.presence(i)
+	for {
+		log, err := r.log(ctx, i)
+		if err != nil {
+			return err
+		}
+		// The last events may be on their way to one that still follows.
+		if here && (len(log) == 0 || !bytes.Equal(log[len(log)-1].Hash, hub[len(hub)-1].Hash)) {
+			select {
+			case <-ctx.Done():
+				return differs("%d events, and not the last one of the hub", len(log))
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		gaps, next := -1, 0
+		for n := range log {
+			skipped := slices.IndexFunc(hub[next:], func(e admin.Event) bool { return bytes.Equal(e.Hash, log[n].Hash) })
+			if skipped < 0 {
+				return differs("position %d is not in the hub's log after what comes before it", log[n].Position)
+			}
+			if skipped > 0 || n == 0 {
+				gaps++
+			}
+			h := hub[next+skipped]
+			if h.Timestamp != log[n].Timestamp || !bytes.Equal(h.Body, log[n].Body) {
+				return differs("position %d is not the hub's position %d", log[n].Position, h.Position)
+			}
+			next += skipped + 1
+		}
+		if gaps > absences {
+			return differs("%d gaps in its log, but it had nobody in the room only %d times", gaps, absences)
+		}
+		return nil
+	}
+}
+
+// followed reports whether a provider ever had anybody in the room.
+func (r *replay) followed(i int) bool {
+	for n, p := range r.cfg.Plan.People {
+		joins := slices.ContainsFunc(r.cfg.Plan.Steps, func(s irclog.Step) bool { return s.Person == n && s.Kind == irclog.Join })
+		if n%len(r.fleet.Providers) == i && (p.Initial || joins) {
+			return true
+		}
+	}
+	return false
+}
+
+// presence returns whether a provider has somebody in the room at the end, and
+// how many times it had nobody in between.
+func (r *replay) presence(i int) (here bool, absences int) {
+	people := 0
+	for n, p := range r.cfg.Plan.People {
+		if n%len(r.fleet.Providers) == i && p.Initial {
+			people++
+		}
+	}
+	before := people > 0
+	for _, s := range r.cfg.Plan.Steps {
+		if s.Person%len(r.fleet.Providers) != i {
+			continue
+		}
+		switch s.Kind {
+		case irclog.Join:
+			if people == 0 && before {
+				absences++
+			}
+			before = true
+			people++
+		case irclog.Leave:
+			people--
+		}
+	}
+	return people > 0, absences
 }
 
 // log reads all that a provider stores of the room.

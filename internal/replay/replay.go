@@ -355,11 +355,16 @@ func (r *replay) play(ctx context.Context) error {
 	// Leaves at the very end wait for a commit.
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.StepTimeout)
 	defer cancel()
+	return r.commit(ctx)
+}
+
+// commit has the founder commit what is pending.
+func (r *replay) commit(ctx context.Context) error {
 	if err := r.await(ctx, r.founder); err != nil {
 		return err
 	}
 	if err := again(ctx, func() error { return r.founder.c.UpdateKeys(ctx, r.room) }); err != nil {
-		return fmt.Errorf("committing what is pending at the end: %w", err)
+		return fmt.Errorf("committing what is pending: %w", err)
 	}
 	return r.inStep(ctx, r.founder)
 }
@@ -370,6 +375,15 @@ func (r *replay) step(ctx context.Context, n int) error {
 	p := r.people[s.Person]
 	switch s.Kind {
 	case irclog.Join:
+		if v, err := p.c.Room(r.room); err == nil && v.Status == client.RoomLeaving {
+			// Back before anybody has committed the leave.
+			if err := r.commit(ctx); err != nil {
+				return err
+			}
+			if _, err := p.c.WaitRoom(ctx, r.room, func(v client.Room) bool { return v.Status == client.RoomLeft }); err != nil {
+				return err
+			}
+		}
 		if err := again(ctx, func() error { return p.c.JoinOpen(ctx, r.room) }); err != nil {
 			return err
 		}
