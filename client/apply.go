@@ -25,9 +25,14 @@ func messageHash(m *mls.MLSMessage) ([32]byte, error) {
 }
 
 // event applies one event of the log. Whatever it is, the cursor moves behind
-// it, unless the room is frozen by it or it has to be tried again.
-func (r *chat) event(t *turn, position uint64, body []byte) {
+// it, unless the room is frozen by it or it has to be tried again. In that
+// case all that follows on the same connection is dropped, too, so that events
+// are never applied out of order.
+func (r *chat) event(t *turn, connection, position uint64, body []byte) {
 	if r.parked || r.broken != nil || t.abort != nil {
+		r.stale = max(r.stale, connection)
+	}
+	if connection <= r.stale {
 		return
 	}
 	var fm mimi.FanoutMessage
@@ -341,7 +346,7 @@ func (r *chat) left(t *turn) {
 
 // caughtUp is told when the provider has nothing more of the room.
 func (r *chat) caughtUp(t *turn, connection uint64) {
-	if r.active() == nil && !r.parked && t.abort == nil {
+	if r.active() == nil && !r.parked && t.abort == nil && connection > r.stale {
 		r.caughtUpOn = connection
 		t.publish(Event{Kind: EventCaughtUp, Room: r.uri})
 	}
@@ -350,7 +355,7 @@ func (r *chat) caughtUp(t *turn, connection uint64) {
 // shut is told when the provider says that the device may read nothing after
 // position. A device that knows better keeps its state: the provider may be
 // wrong, and being removed takes a commit.
-func (r *chat) shut(t *turn, position uint64) {
+func (r *chat) shut(position uint64) {
 	if r.active() == nil && !r.parked && position <= r.rec.Cursor && r.rec.JoinTag == nil {
 		r.c.cfg.Log.Info("the provider gives nothing more of the room", "room", r.uri, "position", position)
 	}

@@ -96,6 +96,7 @@ type chat struct {
 	leaving *leaving
 	anchors backoff // delays while certificates can't be verified
 	parked  bool    // waits for such a delay; events are dropped and come again
+	stale   uint64  // connection on which events were dropped; nothing of it counts
 }
 
 func newChat(c *Client, uri mimi.URI) *chat {
@@ -328,13 +329,16 @@ func (r *chat) summarise() {
 	}
 }
 
-// again asks the provider to repeat the log from where the store is, after a
-// delay: memory and store differ, or certificates can't be verified now.
+// again has the provider repeat the log from where the store is, after a
+// delay: memory and store differ, or certificates can't be verified now. It
+// takes a new connection to be sure that nothing of the old one, on which
+// events were dropped, is taken for what follows.
 func (r *chat) again() {
+	r.stale, r.caughtUpOn = max(r.stale, r.c.line.last()), 0
 	if r.parked {
 		return
 	}
-	r.parked, r.caughtUpOn = true, 0
+	r.parked = true
 	d := r.anchors.delay(nil)
 	r.c.goroutine(func() {
 		if sleep(r.c.ctx, d) != nil {
@@ -342,7 +346,9 @@ func (r *chat) again() {
 		}
 		r.post(func(*turn) {
 			r.parked = false
-			r.subscribe()
+			// If there is a newer connection, it has begun at the store's
+			// cursor and nothing of it was dropped.
+			r.c.line.reconnect(r.stale)
 		})
 	})
 }

@@ -81,11 +81,19 @@ func (l *line) mailDone(id uint64) {
 	}
 }
 
-// reconnect ends the present connection; run opens another one after a delay.
-func (l *line) reconnect() {
+// last returns the number of the latest connection, open or not.
+func (l *line) last() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cut != nil {
+	return l.count
+}
+
+// reconnect ends the present connection if its number is at most upTo; run
+// opens another one after a delay.
+func (l *line) reconnect(upTo uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut != nil && l.count <= upTo {
 		l.cut()
 	}
 }
@@ -208,11 +216,11 @@ func (l *line) dispatch(ctx context.Context, f *local.Frame) error {
 		return r.enqueue(ctx, func(t *turn) {
 			switch f.Type {
 			case local.FrameEvent:
-				r.event(t, f.Position, f.Body)
+				r.event(t, connection, f.Position, f.Body)
 			case local.FrameCaughtUp:
 				r.caughtUp(t, connection)
 			case local.FrameClosed:
-				r.shut(t, f.Position)
+				r.shut(f.Position)
 			}
 		})
 	case local.FrameMail:

@@ -22,7 +22,8 @@ func bucketWelcomes(room mimi.URI) string { return "welcomes " + room.String() }
 // once what came of it is on the medium.
 func (r *chat) mail(t *turn, id uint64, kind local.MailKind, position uint64, body []byte) {
 	// Mail that is not confirmed comes again with the next connection.
-	t.failed = append(t.failed, func(error) { r.c.line.reconnect() })
+	connection := r.c.line.last()
+	t.failed = append(t.failed, func(error) { r.c.line.reconnect(connection) })
 	if r.broken != nil || t.abort != nil {
 		return
 	}
@@ -101,7 +102,8 @@ func (r *chat) welcome(t *turn, position uint64, body []byte) bool {
 		// A certificate can't be judged now. The mail comes again with the
 		// next stream; this one is ended so that that is soon.
 		r.c.cfg.Log.Info("invitation waits", "room", r.uri, "err", err)
-		t.after = append(t.after, func() { r.c.line.reconnect() })
+		connection := r.c.line.last()
+		t.after = append(t.after, func() { r.c.line.reconnect(connection) })
 		return false
 	case errors.Is(err, errUsed):
 		return true
