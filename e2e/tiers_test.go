@@ -20,10 +20,13 @@ var tiers = map[string]int{
 	"internal/tlspl": 0, "internal/vectors": 0,
 	"mls": 0, "content": 0, "mimi": 0, "mimi/local": 0,
 	"room": 1, "identity": 1, "discovery": 1, "internal/devcert": 1, "internal/irclog": 1,
-	"internal/store": 2, "internal/federation": 2, "client": 2,
+	"internal/store": 2, "internal/federation": 2, "client": 2, "internal/owner": 2, "internal/journal": 2,
 	"internal/hub": 3, "internal/replica": 3, "internal/keys": 3, "internal/delivery": 3,
-	"internal/api": 4, "internal/provider": 4, "internal/admin": 4, "conform": 4,
-	"internal/fleet": 5, "cmd": 5, "e2e": 5,
+	"internal/api": 4, "internal/admin": 4, "internal/fedtest": 4, "conform": 4,
+	"internal/provider": 5,
+	"internal/fleet":    6,
+	"internal/replay":   7, "internal/bench": 7, "internal/sim": 7,
+	"cmd": 8, "e2e": 8, "web": 8,
 }
 
 func tier(pkg string) (tier int, group string, ok bool) {

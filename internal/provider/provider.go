@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,6 +86,9 @@ func New(ctx context.Context, cfg *Config, opts Options) (*Provider, error) {
 		return nil, err
 	}
 	if p.tls, err = loadCertificate(cfg.TLS.Certificate, cfg.TLS.Key); err != nil {
+		return nil, err
+	}
+	if err := p.tls.check(cfg.Domain, p.now()); err != nil {
 		return nil, err
 	}
 	roots, err := loadRoots(cfg.TLS.Roots)
@@ -291,6 +295,25 @@ func (c *certificate) load() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cert = &cert
+	return nil
+}
+
+// check reports why the certificate can't authenticate a domain, if so. Who
+// trusts its issuer is for others to say.
+func (c *certificate) check(domain string, now time.Time) error {
+	cert, err := c.get()
+	if err != nil {
+		return err
+	}
+	leaf := cert.Leaf
+	switch {
+	case leaf.VerifyHostname(domain) != nil || !slices.Contains(leaf.DNSNames, domain):
+		return fmt.Errorf("provider: %s is for %v, not for %s", c.certFile, leaf.DNSNames, domain)
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("provider: %s is not valid before %s; is the clock right?", c.certFile, leaf.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("provider: %s expired at %s; renew it", c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
 	return nil
 }
 

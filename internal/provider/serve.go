@@ -99,7 +99,11 @@ func databasePath(cfg *Config) string { return filepath.Join(cfg.DataDir, "comit
 // Check opens everything that Serve would, listens nowhere, and reports what
 // is wrong.
 func Check(ctx context.Context, cfg *Config) (err error) {
-	if _, err := loadCertificate(cfg.TLS.Certificate, cfg.TLS.Key); err != nil {
+	cert, err := loadCertificate(cfg.TLS.Certificate, cfg.TLS.Key)
+	if err != nil {
+		return err
+	}
+	if err := cert.check(cfg.Domain, time.Now()); err != nil {
 		return err
 	}
 	if _, err := loadRoots(cfg.TLS.Roots); err != nil {
