@@ -69,11 +69,13 @@ func (h *Hub) refusal(r *loaded, j *job) *mimi.SubmitMessageResponse {
 	req := &j.submit.req
 	resp := &mimi.SubmitMessageResponse{Protocol: req.Protocol, Code: mimi.SubmitNotAllowed}
 	source := j.source
+	var err error
 	if !source.User.IsZero() && source.User != req.SendingURI {
-		return resp
+		err = fmt.Errorf("%v cannot send in the name of %v", source.User, req.SendingURI)
+	} else {
+		source.User = req.SendingURI
+		_, _, err = r.state.Apply(room.Event{Source: source, Message: req.AppMessage})
 	}
-	source.User = req.SendingURI
-	_, _, err := r.state.Apply(room.Event{Source: source, Message: req.AppMessage})
 	if err == nil {
 		return nil
 	}
