@@ -30,6 +30,7 @@ type badDevice struct {
 	cred   mls.Credential
 	hub    mls.ExternalSender // of its own provider
 	token  string
+	clock  time.Duration // how far its clock is ahead
 
 	groups map[mimi.URI]*mls.Group
 	read   map[mimi.URI]uint64
@@ -41,8 +42,9 @@ type believing struct{}
 func (believing) VerifyCredential(*mls.Credential, []byte, time.Time) error { return nil }
 func (believing) VerifySuccessor(_, _ *mls.LeafNode) error                  { return nil }
 
-func badConfig() mls.Config {
-	return mls.Config{Credentials: believing{}, Components: room.Components(), SkipLifetime: true}
+func (d *badDevice) config() mls.Config {
+	return mls.Config{Now: func() time.Time { return time.Now().Add(d.clock) }, Credentials: believing{}, Components: room.Components(), SkipLifetime: true,
+		Limits: mls.Limits{MaxLifetime: 100 * 365 * 24 * time.Hour}}
 }
 
 func ok(t *testing.T, err error) {
@@ -180,7 +182,7 @@ func (d *badDevice) newGroup(t *testing.T, uri mimi.URI, template string) (*mls.
 	ok(t, err)
 	leaf, err := room.LeafExtensions()
 	ok(t, err)
-	g, err := mls.CreateGroup(badConfig(), mls.GroupParams{CipherSuite: badSuite, GroupID: id, Signer: d.signer,
+	g, err := mls.CreateGroup(d.config(), mls.GroupParams{CipherSuite: badSuite, GroupID: id, Signer: d.signer,
 		Credential: d.cred, Capabilities: badCapabilities(), LeafExtensions: leaf, Extensions: x})
 	ok(t, err)
 	gi, err := g.GroupInfo()
@@ -356,7 +358,7 @@ func (d *badDevice) remove(t *testing.T, uri, user mimi.URI) {
 // join takes a Welcome.
 func (d *badDevice) join(t *testing.T, uri mimi.URI, by *badDevice, sc *mls.StagedCommit, kp *mls.KeyPackage, private *mls.KeyPackagePrivate) {
 	t.Helper()
-	g, err := mls.JoinWelcome(badConfig(), sc.Welcome, by.groups[uri].State().RatchetTree(), kp, private, d.signer)
+	g, err := mls.JoinWelcome(d.config(), sc.Welcome, by.groups[uri].State().RatchetTree(), kp, private, d.signer)
 	ok(t, err)
 	d.groups[uri] = g
 }

@@ -46,6 +46,8 @@ func TestBadInput(t *testing.T) {
 			{"bodies", s.testFederationBodies},
 			{"tokens", s.testClientTokens},
 			{"client bodies", s.testClientBodies},
+			{"updates", s.testUpdates},
+			{"messages", s.testMessages},
 		} {
 			began := time.Now()
 			t.Run(part.name, part.run)

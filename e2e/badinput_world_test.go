@@ -253,6 +253,7 @@ func (w *badWorld) refuse(t *testing.T, cases []badCase) {
 				at = badSize(t, w.provider(c.log).LogFile)
 			}
 			got := c.do(t)
+			t.Logf("%d %s %s", got.status, got.code, got.says)
 			if got.status != c.status {
 				t.Errorf("status %d, want %d (code %q, %q, body %.200q)", got.status, c.status, got.code, got.says, got.body)
 			}
