@@ -1,7 +1,7 @@
 # Everything here runs on a machine with Go; see README.
 GO ?= go
 BIN := .bin/comity
-FUZZTIME ?= 3s
+FUZZTIME ?= 2s
 
 .PHONY: build demo replay crashes test prepare format vet static unit race e2e fuzz vectors bench clean
 

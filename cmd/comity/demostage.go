@@ -208,6 +208,10 @@ func (s *stage) say(ctx context.Context, by *actor, room mimi.URI, to []*actor, 
 		}
 	}
 	s.said = append(s.said, m)
-	s.row(by.label, "%-62s %s", text, s.colour.paint(dim, fmt.Sprintf("seen by all %d after %d ms", len(to), time.Since(began).Milliseconds())))
+	shown := text
+	if len(opts) > 0 { // an answer: the only option in this story
+		shown = "↳ " + text
+	}
+	s.row(by.label, "%-62s %s", shown, s.colour.paint(dim, fmt.Sprintf("seen by all %d after %d ms", len(to), time.Since(began).Milliseconds())))
 	return m, nil
 }
