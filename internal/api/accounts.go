@@ -108,8 +108,8 @@ func (k *keyPackages) UnmarshalTLS(r *tlspl.Reader) {
 	*k = tlspl.ReadVector(r, local.MaxKeyPackages, func(r *tlspl.Reader, kp *mls.KeyPackage) { r.Value(kp) })
 }
 
-// enrol makes a device. The same request again gets a certificate again, so
-// that an answer that was lost costs no code.
+// enrol makes a device. The same request again gets the same answer, so that
+// one that was lost costs no code.
 func (a *API) enrol(ctx context.Context, req *local.EnrolRequest) (*local.EnrolResponse, error) {
 	if len(req.Code) > local.MaxEnrolmentCode || len(req.DeviceName) > local.MaxDeviceName {
 		return nil, malformed("the code or the device name is too long")
@@ -127,8 +127,6 @@ func (a *API) enrol(ctx context.Context, req *local.EnrolRequest) (*local.EnrolR
 		Name: req.DeviceName, PublicKey: req.PublicKey, CipherSuite: req.CipherSuite,
 		Created: uint64(a.cfg.Now().UnixMilli()),
 	}
-	// A code that is spent no longer says whose it was, so the name of the
-	// device is asked for first.
 	user, uri, err := a.owner(ctx, hash, req.DeviceName)
 	if err != nil {
 		return nil, err
@@ -145,6 +143,9 @@ func (a *API) enrol(ctx context.Context, req *local.EnrolRequest) (*local.EnrolR
 		return nil, ErrEnrolment
 	}
 	if err != nil {
+		return nil, err
+	}
+	if device, err = a.cfg.Directory.Device(ctx, device.URI); err != nil { // a repetition has the first certificate
 		return nil, err
 	}
 	anchor, err := a.cfg.Anchor(ctx, a.cfg.Domain)

@@ -14,8 +14,7 @@ type Directory interface {
 	// PutEnrolment makes a code good for one enrolment of a device of a user.
 	// ErrNotFound if there is no such user; ErrExists if the code is known.
 	PutEnrolment(ctx context.Context, e Enrolment) error
-	// Enrolment gives a code that is not yet used, whatever its Expires;
-	// ErrNotFound.
+	// Enrolment gives a code, spent or not, whatever its Expires; ErrNotFound.
 	Enrolment(ctx context.Context, codeHash Hash) (Enrolment, error)
 	// UseEnrolment spends a code and creates the device, as one. The code must be
 	// known, unspent, not expired at now, and be for d.User, else ErrNotFound.
@@ -62,4 +61,5 @@ type Enrolment struct {
 	CodeHash Hash
 	User     string
 	Expires  uint64
+	Device   string // that spent it; empty: unspent. Ignored by PutEnrolment.
 }

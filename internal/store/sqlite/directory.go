@@ -88,7 +88,7 @@ func (s *Store) PutEnrolment(ctx context.Context, e store.Enrolment) error {
 func (s *Store) Enrolment(ctx context.Context, codeHash store.Hash) (store.Enrolment, error) {
 	e := store.Enrolment{CodeHash: codeHash}
 	var expires int64
-	if err := s.row(ctx, "SELECT account, expires FROM enrolment WHERE code_hash = ? AND device = ''", []any{codeHash[:]}, &e.User, &expires); err != nil {
+	if err := s.row(ctx, "SELECT account, expires, device FROM enrolment WHERE code_hash = ?", []any{codeHash[:]}, &e.User, &expires, &e.Device); err != nil {
 		return store.Enrolment{}, err
 	}
 	e.Expires = uint64(expires)
