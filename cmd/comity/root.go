@@ -38,7 +38,7 @@ Start with "comity demo": three providers on this machine, talking.`,
 		return usage(fmt.Errorf("%w (see \"%s --help\")", err, cmd.CommandPath()))
 	})
 	root.AddCommand(
-		newDemo(), newReplay(),
+		newDemo(), newReplay(), newBench(),
 		newServe(), newUser(), newRoom(),
 		newEnrol(), newChat(),
 		newDev(),
