@@ -55,7 +55,7 @@ var problems = []struct {
 	{store.ErrClosed, http.StatusServiceUnavailable, local.CodeUnavailable, false},
 	{federation.ErrRateLimited, http.StatusTooManyRequests, local.CodeRateLimited, false},
 	{federation.ErrMalformed, http.StatusBadRequest, local.CodeMalformed, true},
-	{federation.ErrForbidden, http.StatusForbidden, local.CodeForbidden, false},
+	{federation.ErrForbidden, http.StatusForbidden, local.CodeForbidden, true},
 	{federation.ErrNotFound, http.StatusNotFound, local.CodeNotFound, false},
 	{federation.ErrTooLarge, http.StatusRequestEntityTooLarge, local.CodeTooLarge, false},
 	{federation.ErrNotPeer, http.StatusForbidden, local.CodeForbidden, true},
