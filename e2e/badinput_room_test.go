@@ -207,7 +207,7 @@ func (s *badScene) testMessages(t *testing.T) {
 	l.submit("message in another's name at the hub", s.root,
 		with(s.root, func(r *mimi.SubmitMessageRequest, _ *mls.PrivateMessage) { r.SendingURI = s.anna.User() }), notAllowed, "cannot send")
 	inName := with(s.dave, func(r *mimi.SubmitMessageRequest, _ *mls.PrivateMessage) { r.SendingURI = s.bob.User() })
-	l.one("message in another's name at the own provider", http.StatusForbidden, local.CodeForbidden, "not allowed", func(t *testing.T) badAnswer {
+	l.one("message in another's name at the own provider", http.StatusForbidden, local.CodeForbidden, "sends as", func(t *testing.T) badAnswer {
 		return s.dave.tls(t, http.MethodPost, local.PathSubmitMessage+s.room.PathSegment(), encode(t, inName))
 	})
 	c := s.w.peer("c.example", "a.example")
@@ -217,7 +217,7 @@ func (s *badScene) testMessages(t *testing.T) {
 	unknown := mimi.MustParseURI("mimi://a.example/r/unheard-of")
 	l.both("message for an unknown room", s.dave, local.PathSubmitMessage, mimi.EndpointSubmitMessage, unknown,
 		encode(t, s.dave.message(t, s.room, "where")), badAnswer.submitted, badCase{status: http.StatusNotFound})
-	l.one("message for a room that another provider should have", http.StatusNotFound, local.CodeNotFound, "", func(t *testing.T) badAnswer {
+	l.one("message for a room that another provider should have", http.StatusNotFound, local.CodeNotFound, "no such thing", func(t *testing.T) badAnswer {
 		return s.dave.tls(t, http.MethodPost, local.PathSubmitMessage+mimi.MustParseURI("mimi://b.example/r/none").PathSegment(), encode(t, s.dave.message(t, s.room, "x")))
 	})
 	sc := s.dave.commit(t, s.room, mls.CommitOptions{ForcePath: true})

@@ -22,6 +22,7 @@ type badScene struct {
 	mallory *badDevice     // at b, was a member and is removed
 	carol   *badDevice     // at c, never was in the room
 	erin    *badDevice     // at a, never was in the room, has KeyPackages
+	late    *badDevice     // at a, has one KeyPackage that is about to expire
 
 	stale   []byte                     // a commit that mallory made while she was a member
 	removed *mimi.SubmitMessageRequest // a message that she made then
@@ -48,6 +49,10 @@ func TestBadInput(t *testing.T) {
 			{"client bodies", s.testClientBodies},
 			{"updates", s.testUpdates},
 			{"messages", s.testMessages},
+			{"KeyPackages", s.testKeyPackages},
+			{"group info", s.testGroupInfo},
+			{"notifications", s.testNotifications},
+			{"repeats", s.testRepeats},
 		} {
 			began := time.Now()
 			t.Run(part.name, part.run)
@@ -68,6 +73,10 @@ func newBadScene(t *testing.T, bin string) *badScene {
 	s.carol = w.device("carol", "c.example")
 	s.anna, s.bob = w.member("anna", "a.example"), w.member("bob", "b.example")
 	s.room = s.root.create(t, "club", "group")
+	s.late = w.device("late", "a.example")
+	if a := s.late.publish(t, badKP(t, s.late, validity{-24 * time.Hour, 30 * time.Minute})); a.status >= 300 {
+		t.Fatalf("publishing: %d %s", a.status, a.says)
+	}
 
 	s.root.add(t, s.room, s.anna.User(), s.bob.User())
 	for _, d := range []*badDevice{s.dave, s.mallory} {

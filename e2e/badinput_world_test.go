@@ -64,7 +64,8 @@ type badWorld struct {
 	t     *testing.T
 	fleet *fleet.Fleet
 	pids  map[string]int
-	base  string // state before the case that runs
+	base  string          // state before the case that runs
+	more  []func() string // further parts of the state
 }
 
 // newBadWorld starts providers. They end with the test.
@@ -147,6 +148,9 @@ func (w *badWorld) state() string {
 				fmt.Fprintf(&b, "  %d %d %x %x\n", e.Position, e.Timestamp, e.Hash, sha256.Sum256(e.Body))
 			}
 		}
+	}
+	for _, f := range w.more {
+		b.WriteString(f())
 	}
 	return b.String()
 }
