@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/comity-im/comity/internal/store"
 )
 
 func main() {
@@ -34,7 +36,11 @@ func exitCode(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "comity:", err)
+	if code := store.Code(err); code != "" { // a word to search the documentation for
+		fmt.Fprintf(stderr, "comity: %s: %v\n", code, err)
+	} else {
+		fmt.Fprintln(stderr, "comity:", err)
+	}
 	if errors.Is(err, errUsage) {
 		return 2
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -25,17 +26,25 @@ clients, and an embedded database. SIGTERM or Ctrl-C stops it in good order.`,
 			}
 			if check {
 				if err := provider.Check(cmd.Context(), cfg); err != nil {
-					return usage(err)
+					return configError(err)
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), "the configuration is good")
 				return nil
 			}
-			return provider.Serve(cmd.Context(), cfg, version, newLogger(cmd, cfg), nil)
+			return configError(provider.Serve(cmd.Context(), cfg, version, newLogger(cmd, cfg), nil))
 		},
 	}
 	configFlag(cmd, &config)
 	cmd.Flags().BoolVar(&check, "check-config", false, "check the configuration, the certificates and the database, then exit")
 	return cmd
+}
+
+// configError marks errors that the configuration has to be changed for.
+func configError(err error) error {
+	if errors.Is(err, provider.ErrConfig) {
+		return usage(err)
+	}
+	return err
 }
 
 func newLogger(cmd *cobra.Command, cfg *provider.Config) *slog.Logger {

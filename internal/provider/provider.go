@@ -290,7 +290,7 @@ func loadCertificate(certFile, keyFile string) (*certificate, error) {
 func (c *certificate) load() error {
 	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
-		return fmt.Errorf("provider: TLS certificate: %w", err)
+		return fmt.Errorf("%w: TLS certificate %s with the key %s: %w", ErrConfig, c.certFile, c.keyFile, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -330,11 +330,11 @@ func loadRoots(path string) (*x509.CertPool, error) {
 	}
 	pem, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("provider: roots: %w", err)
+		return nil, fmt.Errorf("%w: tls.roots: %w", ErrConfig, err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("provider: %s holds no certificate", path)
+		return nil, fmt.Errorf("%w: tls.roots: %s holds no certificate", ErrConfig, path)
 	}
 	return pool, nil
 }

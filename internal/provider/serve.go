@@ -114,7 +114,7 @@ func Check(ctx context.Context, cfg *Config) (err error) {
 			continue
 		}
 		if _, err := net.ResolveTCPAddr("tcp", addr); err != nil {
-			return fmt.Errorf("provider: %s: %w", name, err)
+			return fmt.Errorf("%w: %s: %w", ErrConfig, name, err)
 		}
 	}
 	if _, err := os.Stat(databasePath(cfg)); errors.Is(err, os.ErrNotExist) {
