@@ -37,6 +37,9 @@ func TestBadInput(t *testing.T) {
 		t.Skip("starts real processes")
 	}
 	bin := badBinary(t)
+	t.Run("configuration", func(t *testing.T) { testConfig(t, bin) })
+	t.Run("occupied", func(t *testing.T) { testOccupied(t, bin) })
+	t.Run("damaged", func(t *testing.T) { testDamage(t, bin) })
 	t.Run("running", func(t *testing.T) {
 		s := newBadScene(t, bin)
 		for _, part := range []struct {
