@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/comity-im/comity/content"
 	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/internal/tlspl"
 	"github.com/comity-im/comity/mimi"
@@ -366,7 +367,11 @@ func (d *badDevice) join(t *testing.T, uri mimi.URI, by *badDevice, sc *mls.Stag
 // message encrypts a message and returns the request that submits it.
 func (d *badDevice) message(t *testing.T, uri mimi.URI, text string) *mimi.SubmitMessageRequest {
 	t.Helper()
-	m, err := d.groups[uri].Encrypt([]byte(text), nil)
+	said, err := (&content.Composer{SenderURI: d.user.String(), RoomURI: uri.String()}).Text(text)
+	ok(t, err)
+	data, err := said.Encode()
+	ok(t, err)
+	m, err := d.groups[uri].Encrypt(encode(t, mls.ApplicationFraming{MediaType: mls.MediaType{Type: content.MediaTypeContent}, Content: data}), nil)
 	ok(t, err)
 	return &mimi.SubmitMessageRequest{Protocol: mimi.ProtocolMLS10, AppMessage: wire(t, m), SendingURI: d.user}
 }
@@ -386,4 +391,12 @@ func flip(b []byte, at int) []byte {
 	b = bytes.Clone(b)
 	b[(at+len(b))%len(b)] ^= 1
 	return b
+}
+
+// messageOf makes a message of d's, as if another user had sent it.
+func (d *badDevice) messageOf(t *testing.T, user mimi.URI, by *badDevice, uri mimi.URI) *mimi.SubmitMessageRequest {
+	t.Helper()
+	req := by.message(t, uri, "in another's name")
+	req.SendingURI = user
+	return req
 }

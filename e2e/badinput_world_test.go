@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -440,6 +441,44 @@ func badAlive(t *testing.T, uri mimi.URI, members ...*client.Client) {
 				}
 				return err == nil
 			})
+		}
+	}
+}
+
+func badLines(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == '\n' })
+}
+
+// once fails unless members have the same messages in the same order, none of
+// them twice, and nothing that did not verify.
+func once(t *testing.T, uri mimi.URI, members ...*client.Client) {
+	t.Helper()
+	var first []string
+	for i, c := range members {
+		entries, err := c.History(t.Context(), uri, 0, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var texts []string
+		seen := map[string]bool{}
+		for _, e := range entries {
+			switch e.Kind {
+			case client.EntryMessage:
+				text := e.ID.String() + " " + e.User.String() + ": " + e.Text()
+				if seen[text] {
+					t.Errorf("%v has %q twice", c.User(), text)
+				}
+				seen[text] = true
+				texts = append(texts, text)
+			case client.EntryProblem:
+				t.Errorf("%v refused something: %v", c.User(), e.Problem)
+			}
+		}
+		if i == 0 {
+			first = texts
+		} else if !slices.Equal(first, texts) {
+			t.Errorf("%v has %d messages that are not the %d of %v, or in another order:\n%q\n%q",
+				c.User(), len(texts), len(first), members[0].User(), texts, first)
 		}
 	}
 }
