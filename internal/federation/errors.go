@@ -31,7 +31,7 @@ var (
 	ErrPeerIdentity    = errors.New("peer did not prove its provider domain") // 502 towards others
 )
 
-// statusTable maps kinds to HTTP status codes (AMBIGUITIES P3). The first
+// statusTable maps kinds to HTTP status codes (CONFORMANCE.md, protocol section 5). The first
 // match wins.
 var statusTable = []struct {
 	kind   error

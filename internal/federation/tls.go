@@ -51,7 +51,7 @@ func (p *Peers) transport(domain string) http.RoundTripper {
 				return p.cfg.Certificate()
 			},
 			// The TLS stack checks the chain and the host of the URL. That the
-			// host may speak for the provider is checked here (AMBIGUITIES P38).
+			// host may speak for the provider is checked here (CONFORMANCE.md, protocol section 4.1).
 			VerifyConnection: func(cs tls.ConnectionState) error {
 				return authenticates(cs.PeerCertificates, domain)
 			},
