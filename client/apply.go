@@ -136,6 +136,12 @@ func (r *chat) application(t *turn, position uint64, at time.Time, fm *mimi.Fano
 		r.trouble(t, position, at, ProblemSender, err)
 		return true
 	}
+	// Keys of past epochs are kept for messages that were overtaken by a commit.
+	// A device that was removed has them, too.
+	if _, ok := r.view.Device(device); !ok {
+		r.trouble(t, position, at, ProblemSender, fmt.Errorf("%v is no longer in the room", device))
+		return true
+	}
 	media, data, err := unframe(r.group.State(), m.Data)
 	if err != nil {
 		r.trouble(t, position, at, ProblemContent, err)

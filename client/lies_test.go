@@ -421,3 +421,37 @@ func TestForgedGroupInfo(t *testing.T) {
 	h.hook(func() { h.signer, h.sender = hub, sender })
 	b.must(b.JoinOpen(b.ctx(), club))
 }
+
+// A device that was taken out of the room, stolen perhaps, still has the keys
+// of the epochs before. What it sends with them later is not shown, although
+// its user is a participant.
+func TestRemovedDeviceSpeaks(t *testing.T) {
+	h := newTestHub(t)
+	a, b1, b2 := h.peer(alice, "phone"), h.peer(bob, "phone"), h.peer(bob, "laptop")
+	a.create(room.TemplateGroup)
+	a.must(a.AddUsers(a.ctx(), club, bob))
+	b1.active()
+	b2.active()
+	b2.say("before")
+	for _, p := range []*peer{a, b1, b2} {
+		p.sync()
+	}
+	stolen, _ := b2.puppet()
+	phone, _ := b1.puppet()
+	sc, err := phone.Commit(mls.CommitOptions{Proposals: []mls.Proposal{mls.RemoveProposal(stolen.OwnLeaf())}, OmitTree: true})
+	b1.must(err)
+	h.inject(club, &mimi.FanoutMessage{Message: *sc.Message})
+	a.sync()
+	c := content.Composer{SenderURI: bob.String(), RoomURI: club.String()}
+	m, err := c.Text("after")
+	a.must(err)
+	data, err := m.Encode()
+	a.must(err)
+	late, err := stolen.Encrypt(frame(t, data), nil)
+	a.must(err)
+	h.inject(club, &mimi.FanoutMessage{Message: *late})
+	wantProblems(a, client.ProblemSender)
+	if got := a.texts(); !slices.Equal(got, []string{"bob: before"}) {
+		t.Errorf("alice has %q", got)
+	}
+}
