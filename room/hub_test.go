@@ -147,8 +147,8 @@ func TestHubChecksWhatComesWithACommit(t *testing.T) {
 	}
 }
 
-// TestBundlesAreAtomic: one bad proposal refuses all (AMBIGUITIES P39 in our
-// reading), and nothing conflicts with what is pending.
+// TestBundlesAreAtomic: one bad proposal refuses all (our reading of protocol
+// section 5.3), and nothing conflicts with what is pending.
 func TestBundlesAreAtomic(t *testing.T) {
 	w := groupWorld(t)
 	bob, carol := user("bob@b.example"), user("carol@c.example")
