@@ -55,7 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, id: id, cred: id.credential(), signer: signer,
-		session: &session{transport: cfg.Transport, device: id.Device.String(), signer: signer, now: cfg.Now},
+		session: newSession(cfg.Transport, id.Device.String(), signer, cfg.Now),
 		creds:   cfg.Credentials,
 		chats:   map[mimi.URI]*chat{},
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/comity-im/comity/mimi/local"
@@ -22,11 +21,18 @@ type session struct {
 	signer    mls.Signer
 	now       func() time.Time
 
-	// mu guards the token; a request for a new one is made under it, so
-	// that there is one at a time.
-	mu      sync.Mutex
+	// turn holds one token while nobody looks at the fields below. Who asks
+	// for a new bearer token keeps it meanwhile, so that there is one request
+	// at a time; the others wait no longer than their contexts.
+	turn    chan struct{}
 	token   string
 	expires time.Time
+}
+
+func newSession(t Transport, device string, signer mls.Signer, now func() time.Time) *session {
+	s := &session{transport: t, device: device, signer: signer, now: now, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	return s
 }
 
 // tokenMargin is how long before its end a token is replaced.
@@ -34,8 +40,12 @@ const tokenMargin = time.Minute
 
 // bearer returns a token other than the refused one.
 func (s *session) bearer(ctx context.Context, refused string) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: %w", ErrUnreachable, ctx.Err())
+	}
+	defer func() { s.turn <- struct{}{} }()
 	if s.token != "" && s.token != refused && s.now().Before(s.expires.Add(-tokenMargin)) {
 		return s.token, nil
 	}
