@@ -110,7 +110,7 @@ func (c *Client) Run(ctx context.Context) error {
 	// Rooms with unfinished business are woken without waiting for an event.
 	for _, r := range c.known() {
 		if rec := r.record(); rec.Unposted > 0 || rec.Staged || rec.Status == RoomJoining || rec.Status == RoomLeaving {
-			r.start()
+			r.post(func(*turn) {}) // loads it, and loading takes the business up
 		}
 	}
 	var wg sync.WaitGroup
