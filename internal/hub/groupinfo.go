@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/internal/federation"
@@ -30,7 +31,7 @@ func (h *Hub) GroupInfo(ctx context.Context, source string, roomURI mimi.URI, bo
 		return no("signature")
 	}
 	names, err := h.cfg.Verifier.Identify(&req.Credential, req.SignatureKey, h.cfg.Now())
-	if errors.Is(err, federation.ErrUnreachable) {
+	if federation.Unreached(err) {
 		return nil, err // nobody can say whose credential it is
 	}
 	if err != nil {
@@ -63,6 +64,11 @@ func (r *loaded) mayKnow(names identity.Names) string {
 			if p.User.Domain() == names.Domain && policy.IsParticipant(p.User) {
 				return ""
 			}
+		}
+		// Those who are about to go still follow the room, and must be able to
+		// begin to: the events that bring their clients in may not have arrived.
+		if slices.Contains(r.state.Committed().Providers(), names.Domain) {
+			return ""
 		}
 		return "no participant of the provider"
 	}

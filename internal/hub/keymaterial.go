@@ -81,7 +81,7 @@ func (h *Hub) asTarget(ctx context.Context, source string, req *mimi.KeyMaterial
 // claim serves a user of ours.
 func (h *Hub) claim(ctx context.Context, source string, req *mimi.KeyMaterialRequest) ([]byte, error) {
 	resp, err := h.cfg.Keys.Claim(ctx, source, req)
-	if errors.Is(err, keys.ErrRequester) && !errors.Is(err, federation.ErrUnreachable) {
+	if errors.Is(err, keys.ErrRequester) && !federation.Unreached(err) {
 		return nil, fmt.Errorf("hub: key material: %w: %w", federation.ErrForbidden, err)
 	}
 	if err != nil {

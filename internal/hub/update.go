@@ -34,7 +34,7 @@ func (h *Hub) update(ctx context.Context, r *loaded, j *job) error {
 		return err
 	}
 	timestamp, err := h.change(ctx, r, j, hash)
-	if errors.Is(err, federation.ErrUnreachable) {
+	if federation.Unreached(err) {
 		// A provider whose CA is needed is down: that is nobody's fault here.
 		j.answer(nil, fmt.Errorf("hub: update: %w: %w", federation.ErrUnavailable, err))
 		return nil

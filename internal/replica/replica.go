@@ -181,7 +181,7 @@ func failure(err error) error {
 		return federation.Delay(fmt.Errorf("replica: %w: %w", federation.ErrUnavailable, err), time.Second)
 	case errors.Is(err, owner.ErrClosed), errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrFull), errors.Is(err, store.ErrBroken):
 		return fmt.Errorf("replica: %w: %w", federation.ErrUnavailable, err)
-	case errors.Is(err, federation.ErrUnreachable), errors.Is(err, federation.ErrUnavailable):
+	case federation.Unreached(err):
 		return fmt.Errorf("replica: %w: %w", federation.ErrUnavailable, err)
 	case errors.Is(err, errUnverifiable):
 		return fmt.Errorf("replica: %w: %w", federation.ErrForbidden, err)
@@ -199,7 +199,7 @@ func (p *Replica) handle(ctx context.Context, name string, r **loaded, jobs []*j
 				err = p.ingest(ctx, *r, j.parts)
 			}
 		}
-		if errors.Is(err, errUnverifiable) && !errors.Is(err, federation.ErrUnreachable) {
+		if errors.Is(err, errUnverifiable) && !federation.Unreached(err) {
 			p.cfg.Metrics.Unverifiable((*r).uri.Domain())
 			p.cfg.Log.Error("notification refused: an event of the hub cannot be verified", "room", name, "error", err)
 		}
