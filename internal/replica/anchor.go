@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/comity-im/comity/internal/federation"
@@ -99,10 +100,20 @@ func (p *Replica) anchor(ctx context.Context, r *loaded, parts []part) error {
 	if err != nil {
 		return err
 	}
-	if len(c.devices) == 0 {
+	open, err := p.open(ctx, r)
+	if err != nil {
+		return err
+	}
+	if len(c.devices) == 0 && len(open) == 0 {
 		return fmt.Errorf("replica: %s is not known and the notification is about no device of ours: %w", r.name, federation.ErrNotFound)
 	}
 	state, err := p.fetch(ctx, r.uri, c.suite)
+	if errors.Is(err, errRefused) {
+		if uerr := p.await(ctx, r, c); uerr != nil {
+			return uerr
+		}
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -122,16 +133,8 @@ func (p *Replica) anchor(ctx context.Context, r *loaded, parts []part) error {
 		}
 	}
 	slices.SortFunc(members, func(a, b store.MemberChange) int { return bytes.Compare([]byte(a.Device), []byte(b.Device)) })
-	if r.state == nil {
-		_, err = p.cfg.Store.CreateRoom(ctx, store.CreateRoom{
-			Room: r.name, Hub: r.uri.Domain(), Epoch: state.Epoch(), State: put, Members: members,
-		})
-		if errors.Is(err, store.ErrExists) { // another process was first
-			return &store.WrongHeadError{}
-		}
-		if err == nil {
-			journal.Tell(p.cfg.Notifier, r.name, nil, members, nil)
-		}
+	if !r.exists {
+		err = p.create(ctx, r, state.Epoch(), put, members)
 	} else {
 		epoch := state.Epoch()
 		_, err = p.append(ctx, r, &store.Append{State: store.Delta{Clear: true, Put: put}, NewEpoch: &epoch, Members: members})
@@ -143,6 +146,102 @@ func (p *Replica) anchor(ctx context.Context, r *loaded, parts []part) error {
 	p.cfg.Log.Info("following a room", "room", r.name, "epoch", state.Epoch(), "clients", state.Committed().NumClients())
 	return nil
 }
+
+// create makes the room in the store.
+func (p *Replica) create(ctx context.Context, r *loaded, epoch uint64, state []store.KV, members []store.MemberChange) error {
+	_, err := p.cfg.Store.CreateRoom(ctx, store.CreateRoom{
+		Room: r.name, Hub: r.uri.Domain(), Epoch: epoch, State: state, Members: members,
+	})
+	if errors.Is(err, store.ErrExists) { // another process was first
+		return &store.WrongHeadError{}
+	}
+	if err != nil {
+		return err
+	}
+	r.exists = true
+	journal.Tell(p.cfg.Notifier, r.name, nil, members, nil)
+	return nil
+}
+
+// open returns the open windows of our devices.
+func (p *Replica) open(ctx context.Context, r *loaded) ([]store.Membership, error) {
+	if !r.exists {
+		return nil, nil
+	}
+	return p.cfg.Store.Members(ctx, r.name)
+}
+
+// fresh returns the parts that are not in the log. Welcomes are not, and do
+// not count by themselves.
+func (p *Replica) fresh(ctx context.Context, r *loaded, parts []part) ([]part, error) {
+	if !r.exists {
+		return parts, nil
+	}
+	var fresh []part
+	events := false
+	for i := range parts {
+		known := false
+		if parts[i].kind != mimi.FanoutWelcome {
+			var err error
+			if known, err = p.have(ctx, r, &parts[i]); err != nil {
+				return nil, err
+			}
+			events = events || !known
+		}
+		if !known {
+			fresh = append(fresh, parts[i])
+		}
+	}
+	if !events {
+		return nil, nil
+	}
+	return fresh, nil
+}
+
+// await prepares for events of a room that the hub does not show us any more:
+// our clients came in and were gone again before we could begin to follow. The
+// windows of the devices concerned are opened, so that they learn of both.
+func (p *Replica) await(ctx context.Context, r *loaded, c *concern) error {
+	var members []store.MemberChange
+	for _, device := range slices.Sorted(maps.Keys(c.devices)) {
+		members = append(members, store.MemberChange{Device: device, User: c.devices[device], Join: true})
+	}
+	p.cfg.Log.Info("events of a room that its hub does not show us any more", "room", r.name, "devices", len(members))
+	switch {
+	case !r.exists:
+		return p.create(ctx, r, 0, nil, members)
+	case len(members) > 0:
+		_, err := p.append(ctx, r, &store.Append{Members: members})
+		return err
+	}
+	return nil
+}
+
+// unanchored stores events without a state to verify them by, as early does:
+// the devices that read them verify them.
+func (p *Replica) unanchored(ctx context.Context, r *loaded, parts []part) error {
+	for i := range parts {
+		x := &parts[i]
+		if x.kind == mimi.FanoutWelcome {
+			if err := p.welcome(ctx, r, x); err != nil {
+				return err
+			}
+			continue
+		}
+		res, err := p.append(ctx, r, &store.Append{Events: []store.NewEvent{x.event()}})
+		if err != nil {
+			return err
+		}
+		if !res.Duplicate {
+			p.cfg.Metrics.Stored(x.kind.String(), 1)
+		}
+	}
+	return nil
+}
+
+// errRefused: the hub does not give us the GroupInfo of a room, because we have
+// no participant in it.
+var errRefused = errors.New("the hub does not show us the room")
 
 // fetch asks the hub for the GroupInfo of a room and verifies it.
 func (p *Replica) fetch(ctx context.Context, uri mimi.URI, suite mls.CipherSuite) (*room.State, error) {
@@ -186,6 +285,9 @@ func (p *Replica) fetchWith(ctx context.Context, uri mimi.URI, suite mls.CipherS
 	resp := new(mimi.GroupInfoResponse)
 	if err := mls.Unmarshal(answer, resp); err != nil {
 		return nil, unverifiable("group info: %w", err)
+	}
+	if resp.Status == mimi.GroupInfoNotAuthorized {
+		return nil, fmt.Errorf("replica: %s: %w: %w", uri, errRefused, federation.ErrNotFound)
 	}
 	if resp.Status != mimi.GroupInfoSuccess {
 		return nil, fmt.Errorf("replica: %s does not give us the group info of %s: %v: %w", hub, uri, resp.Status, federation.ErrNotFound)

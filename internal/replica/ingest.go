@@ -55,10 +55,11 @@ func split(body []byte) ([]part, error) {
 // loaded is a copy in memory. Only the room's owner touches it. It always
 // equals what is stored; when that is in doubt it is dropped.
 type loaded struct {
-	name  string
-	uri   mimi.URI
-	state *room.State // nil: there is no copy
-	head  uint64
+	name   string
+	uri    mimi.URI
+	exists bool        // there is a log
+	state  *room.State // nil: there is no copy, or one that nothing could begin; see unanchored
+	head   uint64
 
 	anchorEpoch uint64
 	anchorTag   []byte
@@ -81,6 +82,10 @@ func (p *Replica) load(ctx context.Context, name string) (*loaded, error) {
 	if info.IsHub {
 		return nil, fmt.Errorf("replica: we are the hub of %s", name)
 	}
+	r.exists, r.head = true, info.Head
+	if len(records) == 0 {
+		return r, nil
+	}
 	if r.state, err = room.Load(p.cfg.Room, records); err != nil {
 		return nil, fmt.Errorf("replica: %s: %w", name, err)
 	}
@@ -88,7 +93,7 @@ func (p *Replica) load(ctx context.Context, name string) (*loaded, error) {
 	if len(anchor) <= 8 {
 		return nil, fmt.Errorf("replica: %s: stored anchor of %d octets", name, len(anchor))
 	}
-	r.head, r.anchorEpoch, r.anchorTag = info.Head, binary.BigEndian.Uint64(anchor), anchor[8:]
+	r.anchorEpoch, r.anchorTag = binary.BigEndian.Uint64(anchor), anchor[8:]
 	return r, nil
 }
 
@@ -100,7 +105,18 @@ func anchorRecord(s *room.State) store.KV {
 // those before the failing one stored; the hub sends all of them again.
 func (p *Replica) ingest(ctx context.Context, r *loaded, parts []part) error {
 	if p.outOfTouch(r, parts) {
-		if err := p.anchor(ctx, r, parts); err != nil {
+		fresh, err := p.fresh(ctx, r, parts)
+		if err != nil {
+			return err
+		}
+		err = errRefused
+		if len(fresh) > 0 {
+			err = p.anchor(ctx, r, fresh)
+		}
+		if errors.Is(err, errRefused) && r.exists {
+			return p.unanchored(ctx, r, parts)
+		}
+		if err != nil {
 			return err
 		}
 	}
