@@ -265,6 +265,7 @@ func (r *chat) commitChange(ctx context.Context, build func() (*mls.CommitOption
 	defer r.unlock()
 	for range maxAttempts {
 		var st, other *staged
+		cleared := false
 		err := r.do(ctx, func(t *turn) error {
 			if err := r.active(); err != nil {
 				return err
@@ -278,6 +279,12 @@ func (r *chat) commitChange(ctx context.Context, build func() (*mls.CommitOption
 				return err
 			}
 			st, err = r.stage(t, *opts)
+			if errors.Is(err, mls.ErrInvalidProposal) && len(r.group.Pending()) > 0 {
+				// Perhaps somebody has proposed the same, such as to leave: what is
+				// pending goes first.
+				cleared = true
+				st, err = r.stage(t, mls.CommitOptions{})
+			}
 			return err
 		})
 		switch {
@@ -294,7 +301,7 @@ func (r *chat) commitChange(ctx context.Context, build func() (*mls.CommitOption
 		}
 		var no *refusal
 		switch {
-		case errors.Is(st.err, errLost):
+		case errors.Is(st.err, errLost), cleared && st.err == nil:
 		case errors.As(st.err, &no):
 			news, err := r.newsSince(ctx, st)
 			if err != nil {

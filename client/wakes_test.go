@@ -12,7 +12,7 @@ import (
 
 // A device that loses power in the middle of a join takes it up again by
 // itself, although no event of the room comes to wake it.
-func TestCrashWhileJoining(t *testing.T) {
+func TestWakesToJoin(t *testing.T) {
 	h := newTestHub(t)
 	a, b := h.peer(alice, "phone"), h.peer(bob, "phone")
 	a.create(room.TemplateOpen)
