@@ -25,8 +25,10 @@ func (p *Replica) outOfTouch(r *loaded, parts []part) bool {
 	if slices.Contains(r.state.Committed().Providers(), p.cfg.Domain) {
 		return false
 	}
+	// Also in the epoch in which ours went: what was proposed since did not come
+	// here, and the commit that brings ours back may refer to it.
 	return slices.ContainsFunc(parts, func(x part) bool {
-		return x.kind != mimi.FanoutWelcome && x.epoch > r.state.Epoch()
+		return x.kind != mimi.FanoutWelcome && x.epoch >= r.state.Epoch()
 	})
 }
 

@@ -68,3 +68,25 @@ func TestGoneBeforeTheAnchor(t *testing.T) {
 		t.Errorf("%d notifications could not be verified", n)
 	}
 }
+
+// A provider whose last client was removed, and whose next one comes in by a
+// commit of that very epoch, has missed the proposals that were made between.
+func TestBackInTheSameEpoch(t *testing.T) {
+	w := fedtest.New(t, quick)
+	a, b := w.Start("a.example"), w.Start("b.example")
+	alice, ann, bob, bert := a.Enrol("alice", "1"), a.Enrol("ann", "1"), b.Enrol("bob", "1"), b.Enrol("bert", "1")
+	uri := alice.Create("club", room.TemplateOpen)
+	w.OK(alice.Add(uri, ann.User, bob.User))
+	w.Until("ann and bob are in", func() bool { return ann.Rooms[uri] != nil && bob.Rooms[uri] != nil }, alice, ann, bob)
+	w.OK(alice.Remove(uri, bob.User))
+	w.Until("bob is gone", func() bool { return bob.Rooms[uri].Gone }, alice, ann, bob)
+	w.OK(ann.Leave(uri))
+	w.OK(alice.Sync())
+	w.OK(alice.Add(uri, bert.User)) // in one commit with what ann proposed
+	w.Until("ann is gone", func() bool { return ann.Rooms[uri].Gone }, alice, ann, bert)
+	w.OK(alice.Say(uri, "hello bert"))
+	said(t, w, uri, []string{"alice: hello bert"}, alice, bert)
+	if n := b.Heard.Refusals("a.example"); n != 0 {
+		t.Errorf("%d notifications could not be verified", n)
+	}
+}
