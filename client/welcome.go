@@ -155,7 +155,8 @@ func (r *chat) accept(t *turn, position uint64, body []byte) error {
 	case r.rec.GroupID != nil && !bytes.Equal(r.rec.GroupID, g.State().GroupID()):
 		return fmt.Errorf("%w: the room has another group than before", ErrRefused)
 	case r.rec.GroupID != nil && g.State().Epoch() <= r.rec.Epoch:
-		return fmt.Errorf("%w: invited to epoch %d, which is over", ErrRefused, g.State().Epoch())
+		// The device came in by itself meanwhile, or somebody sends it again.
+		return fmt.Errorf("%w: invited to epoch %d, which is over", errUsed, g.State().Epoch())
 	}
 	r.group, r.view, r.dirty = g, v, true
 	st := g.State()
