@@ -69,7 +69,9 @@ func (a *API) stream() {
 
 // serve runs the stream of one connection until either side ends it.
 func (a *API) serve(ctx context.Context, device mimi.URI, conn *websocket.Conn) error {
-	s := a.cfg.Delivery.Open(device, &sink{conn, a.cfg.WriteTimeout})
+	out := &sink{conn: conn, timeout: a.cfg.WriteTimeout}
+	out.gather, _ = ctx.Value(gathererKey{}).(*gatherer)
+	s := a.cfg.Delivery.Open(device, out)
 	defer s.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Run(ctx) })
@@ -118,13 +120,38 @@ func (a *API) probe(ctx context.Context, conn *websocket.Conn) error {
 // sink writes frames to a connection and gives up on one that takes too long.
 type sink struct {
 	conn    *websocket.Conn
+	gather  *gatherer // beneath conn, or nil
 	timeout time.Duration
 }
 
-func (s *sink) Send(ctx context.Context, frame []byte) error {
+func (s *sink) Send(ctx context.Context, frames [][]byte) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	return s.conn.Write(ctx, websocket.MessageBinary, frame)
+	if s.gather == nil || len(frames) < 2 {
+		return s.write(ctx, frames)
+	}
+	// What is held back is written here, beyond the reach of the WebSocket's
+	// own time limit.
+	unhook := context.AfterFunc(ctx, func() { _ = s.gather.Close() })
+	defer unhook()
+	s.gather.hold()
+	err := s.write(ctx, frames)
+	if e := s.gather.release(); err == nil && e != nil {
+		err = e
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+	}
+	return err
+}
+
+func (s *sink) write(ctx context.Context, frames [][]byte) error {
+	for _, frame := range frames {
+		if err := s.conn.Write(ctx, websocket.MessageBinary, frame); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // closing maps why a stream ended to what the client is told.

@@ -28,6 +28,9 @@ const (
 	readEvents = 256
 	readBytes  = 1 << 20
 	mailAtOnce = 64
+	// sendBytes bounds the frames that are given to a Sink at once, unless a
+	// single one is larger: a slow client must be able to take them in time.
+	sendBytes = 32 << 10
 )
 
 // A Reader is what delivery needs of the store.
@@ -38,10 +41,10 @@ type Reader interface {
 	AckMail(ctx context.Context, device string, upTo uint64) error
 }
 
-// A Sink takes the frames of one connection, one at a time. It must not keep
+// A Sink takes the frames of one connection, some at a time. It must not keep
 // or change the frame. An error ends the stream.
 type Sink interface {
-	Send(ctx context.Context, frame []byte) error
+	Send(ctx context.Context, frames [][]byte) error
 }
 
 // Metrics receives what an operator wants to count. Calls are concurrent and

@@ -97,12 +97,22 @@ type recorder struct {
 	fail error
 }
 
-func (r *recorder) Send(_ context.Context, frame []byte) error {
+func (r *recorder) Send(_ context.Context, frames [][]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fail != nil {
 		return r.fail
 	}
+	for _, frame := range frames {
+		if err := r.note(frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// note is called with mu held.
+func (r *recorder) note(frame []byte) error {
 	var f local.Frame
 	if err := tlspl.Unmarshal(frame, &f); err != nil {
 		return err

@@ -270,20 +270,22 @@ func (s *Stream) pump(ctx context.Context, room string, windows []store.Membersh
 		return nil
 	}
 	s.mu.Unlock()
-	octets, sent := 0, 0
-	for _, frame := range frames {
-		if end != 0 && at >= end {
-			break
+	due := frames
+	if end != 0 && end-at < uint64(len(due)) {
+		due = due[:end-at]
+	}
+	for len(due) > 0 {
+		n, octets := 1, len(due[0])
+		for n < len(due) && octets+len(due[n]) <= sendBytes {
+			octets += len(due[n])
+			n++
 		}
-		if err := s.sink.Send(ctx, frame); err != nil {
+		if err := s.sink.Send(ctx, due[:n]); err != nil {
 			return err
 		}
-		at++
-		sent++
-		octets += len(frame)
-	}
-	if sent > 0 {
-		s.d.metrics.Delivered(sent, octets)
+		s.d.metrics.Delivered(n, octets)
+		at += uint64(n)
+		due = due[n:]
 	}
 	s.mu.Lock()
 	if s.rooms[room] == sub && sub.next == start { // not moved by the client meanwhile
@@ -368,5 +370,5 @@ func (s *Stream) send(ctx context.Context, f *local.Frame) error {
 	if err != nil {
 		return err
 	}
-	return s.sink.Send(ctx, b)
+	return s.sink.Send(ctx, [][]byte{b})
 }

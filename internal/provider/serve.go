@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/comity-im/comity/internal/admin"
+	"github.com/comity-im/comity/internal/api"
 	"github.com/comity-im/comity/internal/store/sqlite"
 )
 
@@ -166,7 +167,7 @@ func (s *servers) listen(name, addr string, config *tls.Config, h http.Handler) 
 		return fmt.Errorf("provider: %s: %w", name, err)
 	}
 	if config != nil {
-		l = tls.NewListener(l, config)
+		l = tls.NewListener(api.Gather(l), config)
 	}
 	s.serve(name, l, h)
 	return nil
@@ -179,7 +180,8 @@ func (s *servers) serve(name string, l net.Listener, h http.Handler) {
 	failed := s.failed
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(s.log.With("server", name).Handler(), slog.LevelDebug),
+		ConnContext: api.ConnContext,
+		ErrorLog:    slog.NewLogLogger(s.log.With("server", name).Handler(), slog.LevelDebug),
 	}
 	s.servers = append(s.servers, srv)
 	go func() {
