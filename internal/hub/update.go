@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/comity-im/comity/internal/federation"
+	"github.com/comity-im/comity/internal/journal"
 	"github.com/comity-im/comity/internal/store"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/local"
@@ -190,7 +191,7 @@ func (h *Hub) welcome(r *loaded, next *room.State, req *mimi.UpdateRequest, time
 	if err != nil {
 		return fmt.Errorf("hub: Welcome: %w", err)
 	}
-	hash := sha256.Sum256(encoded)
+	id := journal.WelcomeID(r.name, sha256.Sum256(encoded))
 	tree, err := mimi.FullTree(next.Group().RatchetTree())
 	if err != nil {
 		return fmt.Errorf("hub: Welcome: %w", err)
@@ -215,12 +216,12 @@ func (h *Hub) welcome(r *loaded, next *room.State, req *mimi.UpdateRequest, time
 		}
 		a.Mail = append(a.Mail, store.NewMail{
 			Device: device.String(), Kind: uint8(local.MailWelcome), Room: r.name, Position: r.head + 1,
-			Hash: hash, Body: body, KeyPackageRef: ref,
+			Hash: id, Body: body, KeyPackageRef: ref,
 		})
 	}
 	for _, d := range slices.Sorted(maps.Keys(domains)) {
 		a.Requests = append(a.Requests, store.NewRequest{
-			Domain: d, Room: r.name, Kind: federation.RequestWelcome, Hash: hash, Body: federation.WelcomeBody(r.head+1, body),
+			Domain: d, Room: r.name, Kind: federation.RequestWelcome, Hash: id, Body: federation.WelcomeBody(r.head+1, body),
 		})
 	}
 	return nil

@@ -6,6 +6,7 @@ package journal
 
 import (
 	"context"
+	"crypto/sha256"
 
 	"github.com/comity-im/comity/internal/store"
 )
@@ -58,4 +59,12 @@ func Tell(n Notifier, room string, events []store.Event, members []store.MemberC
 	for _, m := range mail {
 		n.MailArrived(m.Device)
 	}
+}
+
+// WelcomeID is the identity of a Welcome of a room, for mailboxes and queues. It
+// depends on the room: whoever has seen a Welcome can pass it on as one of
+// another room, and that must not make the real one a repetition.
+func WelcomeID(room string, message store.Hash) store.Hash {
+	b := append([]byte("welcome "+room+" "), message[:]...)
+	return sha256.Sum256(b)
 }

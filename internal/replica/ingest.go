@@ -349,7 +349,7 @@ func (p *Replica) welcome(ctx context.Context, r *loaded, x *part) error {
 		}
 		a.Mail = append(a.Mail, store.NewMail{
 			Device: device, Kind: uint8(local.MailWelcome), Room: r.name, Position: r.head,
-			Hash: x.hash, Body: x.Raw, KeyPackageRef: ref,
+			Hash: journal.WelcomeID(r.name, x.hash), Body: x.Raw, KeyPackageRef: ref,
 		})
 	}
 	if len(a.Mail) == 0 {

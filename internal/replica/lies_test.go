@@ -321,3 +321,42 @@ func TestLyingProviders(t *testing.T) {
 	w.OK(bob.Say(uri, "still here"))
 	said(t, w, uri, []string{"bob: still here"}, alice, bob)
 }
+
+// Another provider that has seen a Welcome, because it was for a client of its
+// own as well, passes it on as one of its own rooms before the hub does. The
+// hub's mail must not count as a repetition of that.
+func TestWelcomeUnderAnotherName(t *testing.T) {
+	w := fedtest.New(t, quick)
+	a, b, m := w.Start("a.example"), w.Start("b.example"), w.Start("m.example")
+	alice, bob, mallory := a.Enrol("alice", "1"), b.Enrol("bob", "1"), m.Enrol("mallory", "1")
+	uri, trap := alice.Create("club", room.TemplateGroup), mallory.Create("trap", room.TemplateGroup)
+	member := []room.Participant{{User: bob.User, Role: room.RoleMember}}
+	bait, err := mallory.Rooms[trap].Participants(nil, nil, member)
+	w.OK(err)
+	w.OK(mallory.Commit(trap, mls.CommitOptions{Proposals: []mls.Proposal{bait}}))
+
+	resp, err := alice.Claim(uri, bob.User)
+	w.OK(err)
+	p, err := alice.Rooms[uri].Participants(nil, nil, member)
+	w.OK(err)
+	sc, err := alice.Rooms[uri].Group.Commit(mls.CommitOptions{OmitTree: true,
+		Proposals: []mls.Proposal{p, mls.AddProposal(resp.Clients[0].KeyPackage)}})
+	w.OK(err)
+	tree, err := mimi.FullTree(sc.After.RatchetTree())
+	w.OK(err)
+	stolen := fan(t, mimi.FanoutMessage{Timestamp: 1, Message: *mls.WelcomeMessage(sc.Welcome), RatchetTree: tree})
+	w.OK(b.Replica.Notify(t.Context(), "m.example", trap, stolen))
+	mail, err := b.Store.Mail(t.Context(), bob.URI.String(), 0, 0)
+	w.OK(err)
+	if len(mail) != 1 || mail[0].Room != trap.String() {
+		t.Fatalf("the trap did not get as far as bob's mailbox: %+v", mail)
+	}
+	w.OK(b.Store.AckMail(t.Context(), bob.URI.String(), mail[0].ID)) // bob refuses it
+
+	answer, err := alice.Update(uri, fedtest.CommitRequest(sc))
+	w.OK(err)
+	if answer.Code != mimi.UpdateSuccess {
+		t.Fatalf("%v: %s", answer.Code, answer.ErrorDescription)
+	}
+	w.Until("bob joins", func() bool { return bob.Rooms[uri] != nil }, bob)
+}
