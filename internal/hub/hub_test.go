@@ -330,6 +330,20 @@ func TestCommitsThatAreRefused(t *testing.T) {
 	check("a Welcome for nobody", s.fromA, req, mimi.UpdateNotAllowed)
 	check("a client without its user", s.fromA, fedtest.CommitRequest(stage(s.alice, mls.CommitOptions{Proposals: add.Proposals[1:]})), mimi.UpdateNotAllowed)
 
+	// A Welcome that fits into the request, but with the tree not into what
+	// followers take: they would never get beyond it.
+	berta := s.b.Enrol("berta", "1")
+	claim, err = s.alice.Claim(s.uri, berta.User)
+	s.OK(err)
+	p, err = s.alice.Rooms[s.uri].Participants(nil, nil, []room.Participant{{User: berta.User, Role: room.RoleMember}})
+	s.OK(err)
+	req = fedtest.CommitRequest(stage(s.alice, mls.CommitOptions{Proposals: []mls.Proposal{p, mls.AddProposal(claim.Clients[0].KeyPackage)}}))
+	req.Welcome.EncryptedGroupInfo = append(req.Welcome.EncryptedGroupInfo, make([]byte, mimi.MaxUpdateRequest-len(encode(t, req))-8)...)
+	if n := len(encode(t, req)); n > mimi.MaxUpdateRequest {
+		t.Fatalf("a request of %d octets", n)
+	}
+	check("a Welcome that nobody takes", s.fromA, req, mimi.UpdateNotAllowed)
+
 	// All the same, the room goes on.
 	s.OK(s.bob.Commit(s.uri, mls.CommitOptions{ForcePath: true}))
 }

@@ -118,6 +118,9 @@ func (h *Hub) log(ctx context.Context, r *loaded, a *store.Append, f *mimi.Fanou
 	if err != nil {
 		return fmt.Errorf("hub: fan-out of a %v: %w", kind, err)
 	}
+	if err := deliverable(kind, body); err != nil {
+		return err
+	}
 	a.Events = []store.NewEvent{{Kind: uint8(kind), Hash: hash, Timestamp: f.Timestamp, Body: body}}
 	res, err := h.append(ctx, r, a)
 	if err != nil {
@@ -129,6 +132,15 @@ func (h *Hub) log(ctx context.Context, r *loaded, a *store.Append, f *mimi.Fanou
 	}
 	h.cfg.Metrics.Accepted(kind.String(), 1)
 	return nil
+}
+
+// deliverable refuses what is too large for a notification: followers would
+// never get beyond it.
+func deliverable(kind mimi.FanoutKind, body []byte) error {
+	if len(body) <= mimi.MaxNotifyRequest {
+		return nil
+	}
+	return &room.Error{Code: room.CodeNotAllowed, Err: fmt.Errorf("%v of %d octets with what goes with it; the limit is %d", kind, len(body), mimi.MaxNotifyRequest)}
 }
 
 // memberChanges returns the windows that a commit closes and opens for devices
@@ -199,6 +211,9 @@ func (h *Hub) welcome(r *loaded, next *room.State, req *mimi.UpdateRequest, time
 	body, err := mls.Marshal(&mimi.FanoutMessage{Timestamp: timestamp, Message: *message, RatchetTree: tree})
 	if err != nil {
 		return fmt.Errorf("hub: Welcome: %w", err)
+	}
+	if err := deliverable(mimi.FanoutWelcome, body); err != nil {
+		return err
 	}
 	domains := make(map[string]bool)
 	for _, kp := range addedKeyPackages(req.Message.PublicMessage.Content.Commit, r.state.Pending()) {
