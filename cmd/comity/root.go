@@ -120,6 +120,7 @@ var drafts = []string{
 	"draft-ietf-mimi-room-policy-04",
 	"draft-mahy-mls-ratchet-tree-options-03",
 	"draft-mahy-mimi-identity-05",
+	"draft-mahy-mimi-message-status-01",
 }
 
 func jsonFlag(cmd *cobra.Command, asJSON *bool) {
