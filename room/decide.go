@@ -16,12 +16,20 @@ func (s *State) decideCommit(sc *mls.StagedCommit, change *Change, pending []mls
 	if len(pending) == 0 {
 		return nil
 	}
+	effective := s.effective
+	if kept := withoutRemoved(sc, pending); len(kept) < len(pending) {
+		var err error
+		if effective, err = s.view.project(kept); err != nil {
+			return err
+		}
+		pending = kept
+	}
 	user := change.Committer.User
 	switch {
-	case sc.External && s.effective.policy.IsBanned(user):
+	case sc.External && effective.policy.IsBanned(user):
 		return denied("%q is being banned", user)
 	case !sc.External:
-		if _, ok := s.effective.Client(sc.Committer); !ok || !s.effective.policy.IsParticipant(user) {
+		if _, ok := effective.Client(sc.Committer); !ok || !effective.policy.IsParticipant(user) {
 			return denied("%q is being removed and cannot commit", change.Committer.Device)
 		}
 	}
@@ -38,11 +46,31 @@ func (s *State) decideCommit(sc *mls.StagedCommit, change *Change, pending []mls
 		if m.user != user || (m.joiner != nil) != sc.External {
 			continue // departures, which are pending anyway
 		}
-		if err := s.effective.policy.authorise(m, &s.view.policy.Meta); err != nil {
+		if err := effective.policy.authorise(m, &s.view.policy.Meta); err != nil {
 			return err
 		}
 	}
 	return s.checkCovered(sc, change, pending)
+}
+
+// withoutRemoved returns the pending proposals but for those of clients that a
+// member's commit removes without using any of what they proposed. They go with
+// their client: the hub cannot verify membership tags, so one client could make
+// it wait for proposals that no member takes.
+func withoutRemoved(sc *mls.StagedCommit, pending []mls.QueuedProposal) []mls.QueuedProposal {
+	if sc.External {
+		return pending
+	}
+	removed := make(map[mls.Sender]bool)
+	for _, r := range sc.Removed {
+		removed[mls.MemberSender(r.Index)] = true
+	}
+	for i := range sc.Proposals {
+		if sc.Proposals[i].Ref != nil {
+			delete(removed, sc.Proposals[i].Sender)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(pending), func(q mls.QueuedProposal) bool { return removed[q.Sender] })
 }
 
 // checkCovered verifies that a commit leaves no accepted proposal behind. Not
@@ -137,6 +165,10 @@ func checkWelcome(w *mls.Welcome, refs []mls.KeyPackageRef, suite mls.CipherSuit
 	return nil
 }
 
+// maxGroupInfoExtensions bounds what a committer can put beside external_pub
+// into the GroupInfo, in octets: everyone who joins gets it.
+const maxGroupInfoExtensions = 16 << 10
+
 // checkGroupInfo verifies the GroupInfo that came with a commit against the
 // epoch it begins, in which group is. A partial one is completed.
 func checkGroupInfo(group *mls.PublicGroup, sc *mls.StagedCommit, option *mimi.GroupInfoOption) (*mls.GroupInfo, error) {
@@ -166,8 +198,15 @@ func checkGroupInfo(group *mls.PublicGroup, sc *mls.StagedCommit, option *mimi.G
 	return gi, checkExternalPub(gi)
 }
 
-// checkExternalPub requires the key that external commits need.
+// checkExternalPub requires the key that external commits need, and not much
+// besides.
 func checkExternalPub(gi *mls.GroupInfo) error {
+	switch x, err := mls.Marshal(gi.Extensions); {
+	case err != nil:
+		return err
+	case len(x) > maxGroupInfoExtensions:
+		return fmt.Errorf("its extensions have %d octets; the limit is %d", len(x), maxGroupInfoExtensions)
+	}
 	switch _, ok, err := gi.Extensions.ExternalPub(); {
 	case err != nil:
 		return err

@@ -2,8 +2,11 @@ package room
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/comity-im/comity/internal/tlspl"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mls"
 )
@@ -133,6 +136,20 @@ func TestHubChecksWhatComesWithACommit(t *testing.T) {
 		"GroupInfo without key": func(e *Event) {
 			e.GroupInfo = mimi.GroupInfoOption{Partial: &mimi.PartialGroupInfo{Signature: sc.GroupInfo.Signature}}
 		},
+		// It would be handed to everyone who joins.
+		"GroupInfo with a burden": func(e *Event) {
+			x := append(slices.Clone(sc.GroupInfo.Extensions), mls.Extension{Type: 0xF0F0, Data: make([]byte, 64<<10)})
+			var tbs tlspl.Writer
+			sc.GroupInfo.GroupContext.MarshalTLS(&tbs)
+			x.MarshalTLS(&tbs)
+			tbs.Opaque(sc.GroupInfo.ConfirmationTag)
+			tbs.Uint32(uint32(sc.GroupInfo.Signer))
+			b, err := tbs.Bytes()
+			w.ok(err)
+			sig, err := mls.SignWithLabel(alice.signer, "GroupInfoTBS", b)
+			w.ok(err)
+			e.GroupInfo = mimi.GroupInfoOption{Partial: &mimi.PartialGroupInfo{Extensions: x, Signature: sig}}
+		},
 		"further proposals":      func(e *Event) { e.MoreProposals = []mls.MLSMessage{e.Message} },
 		"Welcome without an Add": func(e *Event) { e.Message = w.wire(other.Message); e.GroupInfo.Full = other.GroupInfo },
 	} {
@@ -223,6 +240,66 @@ func TestRemovedWhilePending(t *testing.T) {
 	w.want(w.commit("alice/1", mls.CommitOptions{}), "commit", nil)
 	if !w.hub.Committed().Policy().IsBanned(carol) || len(w.hub.Committed().ClientsOf(carol)) != 0 {
 		t.Error("carol is still there")
+	}
+}
+
+// TestSpoiltProposals: the hub can't verify membership tags, members do. What a
+// client proposes with a wrong one can never be committed; it must be possible
+// to go on by removing that client.
+func TestSpoiltProposals(t *testing.T) {
+	bob := user("bob@b.example")
+	for name, proposals := range map[string]func(w *world) []mls.Proposal{
+		"SelfRemove": func(*world) []mls.Proposal { return []mls.Proposal{mls.SelfRemoveProposal()} },
+		"leave": func(w *world) []mls.Proposal {
+			return []mls.Proposal{mls.SelfRemoveProposal(), w.participants(nil, []mimi.URI{bob}, nil)}
+		},
+	} {
+		w := groupWorld(t)
+		var messages []mls.MLSMessage
+		for _, p := range proposals(w) {
+			m, err := w.members["bob@b.example/1"].group.Propose(p, nil)
+			w.ok(err)
+			spoilt := w.wire(m)
+			spoilt.PublicMessage.MembershipTag[0] ^= 1
+			if _, err := w.members["alice/1"].group.Proposal(&spoilt); err == nil {
+				t.Fatalf("%s: alice takes it", name)
+			}
+			messages = append(messages, spoilt)
+		}
+		next, _, err := w.update("bob@b.example/1", &mimi.UpdateRequest{Message: messages[0], MoreProposals: messages[1:]})
+		w.ok(err)
+		w.advance(next, &mimi.FanoutMessage{Message: messages[0], MoreProposals: messages[1:]})
+		if v := w.commit("carol@c.example/1", mls.CommitOptions{ForcePath: true}); !errors.Is(v.hub, ErrNotAllowed) {
+			t.Fatalf("%s: a commit leaves out what the hub has accepted: %v", name, v.hub)
+		}
+		w.want(w.commit("alice/1", mls.CommitOptions{Proposals: []mls.Proposal{
+			w.remove("bob@b.example/1"), w.participants(nil, []mimi.URI{bob}, nil)}}), name, nil)
+		w.want(w.commit("carol@c.example/1", mls.CommitOptions{ForcePath: true}), "the room goes on", nil)
+	}
+}
+
+// TestLeaveIsWhole: a commit does not take one half of a leave.
+func TestLeaveIsWhole(t *testing.T) {
+	w := groupWorld(t)
+	bob := w.members["bob@b.example/1"]
+	w.ok(w.propose("bob@b.example/1", mls.SelfRemoveProposal(), w.participants(nil, []mimi.URI{bob.user}, nil)))
+	// A client that knows only of the SelfRemove.
+	alice := w.members["alice/1"]
+	records := make(map[string][]byte)
+	for _, r := range alice.group.Records().Put {
+		if !strings.HasPrefix(r.Key, "pending/") || strings.HasSuffix(r.Key, "0") {
+			records[r.Key] = r.Value
+		}
+	}
+	g, err := mls.LoadGroup(w.mlsConfig(), records, alice.signer)
+	w.ok(err)
+	if n := len(g.Pending()); n != 1 {
+		t.Fatalf("%d proposals", n)
+	}
+	sc, err := g.Commit(mls.CommitOptions{OmitTree: true})
+	w.ok(err)
+	if v := w.deliver(alice, sc, nil); !errors.Is(v.hub, ErrNotAllowed) {
+		t.Errorf("half a leave: %v", v.hub)
 	}
 }
 
