@@ -3,13 +3,14 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
 	"github.com/danielgtaylor/huma/v2"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/comity-im/comity/internal/delivery"
 	"github.com/comity-im/comity/internal/tlspl"
@@ -57,42 +58,56 @@ func (a *API) stream() {
 		defer conn.CloseNow()
 		conn.SetReadLimit(local.MaxClientFrame)
 		err = a.serve(r.Context(), uri, conn)
-		code, reason := closing(err)
-		if code == websocket.StatusInternalError {
+		if code, _ := closing(err); code == websocket.StatusInternalError {
 			a.cfg.Log.ErrorContext(r.Context(), "stream failed", "device", device.URI, "error", err)
 		} else {
 			a.cfg.Log.DebugContext(r.Context(), "stream ended", "device", device.URI, "error", err)
 		}
-		_ = conn.Close(code, reason)
 	})
 }
 
-// serve runs the stream of one connection until either side ends it.
+// serve runs the stream of one connection until either side ends it, and tells
+// the client why. That comes first: the end of a context cuts off whatever
+// reads or writes, and with it the connection, without a word.
 func (a *API) serve(ctx context.Context, device mimi.URI, conn *websocket.Conn) error {
 	out := &sink{conn: conn, timeout: a.cfg.WriteTimeout}
 	out.gather, _ = ctx.Value(gathererKey{}).(*gatherer)
 	s := a.cfg.Delivery.Open(device, out)
 	defer s.Close()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.Run(ctx) })
-	group.Go(func() error { return read(ctx, s, conn) })
-	group.Go(func() error { return a.probe(ctx, conn) })
-	return group.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	parts := []func() error{
+		func() error { return s.Run(ctx) },
+		func() error { return read(ctx, s, conn) },
+		func() error { return a.probe(ctx, conn) },
+	}
+	ended := make(chan error, len(parts))
+	for _, part := range parts {
+		group.Go(func() { ended <- part() })
+	}
+	err := <-ended
+	_ = conn.Close(closing(err))
+	return err
 }
+
+// errGone marks errors of the connection, which are nobody's fault here.
+var errGone = errors.New("api: the client is gone")
 
 // read hands the client's frames to the stream.
 func read(ctx context.Context, s *delivery.Stream, conn *websocket.Conn) error {
 	for {
 		kind, b, err := conn.Read(ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errGone, err)
 		}
 		if kind != websocket.MessageBinary {
 			return delivery.ErrFrame
 		}
 		var f local.Frame
 		if err := tlspl.Unmarshal(b, &f); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", delivery.ErrFrame, err)
 		}
 		if err := s.Handle(ctx, &f); err != nil {
 			return err
@@ -112,7 +127,7 @@ func (a *API) probe(ctx context.Context, conn *websocket.Conn) error {
 		err := conn.Ping(ping)
 		cancel()
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errGone, err)
 		}
 	}
 }
@@ -125,6 +140,13 @@ type sink struct {
 }
 
 func (s *sink) Send(ctx context.Context, frames [][]byte) error {
+	if err := s.send(ctx, frames); err != nil {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	return nil
+}
+
+func (s *sink) send(ctx context.Context, frames [][]byte) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if s.gather == nil || len(frames) < 2 {
@@ -159,12 +181,16 @@ func closing(err error) (websocket.StatusCode, string) {
 	switch {
 	case websocket.CloseStatus(err) != -1, errors.Is(err, context.Canceled):
 		return websocket.StatusNormalClosure, ""
-	case errors.Is(err, delivery.ErrFrame), errors.Is(err, tlspl.ErrSyntax), errors.Is(err, delivery.ErrTooMany):
+	case errors.Is(err, delivery.ErrFrame), errors.Is(err, delivery.ErrTooMany):
 		return websocket.StatusPolicyViolation, err.Error()[:min(len(err.Error()), 120)]
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return websocket.StatusMessageTooBig, ""
 	case errors.Is(err, delivery.ErrClosed):
 		return websocket.StatusGoingAway, "the device was disconnected"
 	case errors.Is(err, context.DeadlineExceeded):
 		return websocket.StatusTryAgainLater, "too slow"
+	case errors.Is(err, errGone):
+		return websocket.StatusGoingAway, ""
 	}
 	return websocket.StatusInternalError, ""
 }
