@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,11 +57,21 @@ func TestBadInput(t *testing.T) {
 			{"group info", s.testGroupInfo},
 			{"notifications", s.testNotifications},
 			{"repeats", s.testRepeats},
+			{"accounts", s.testAccounts},
+			{"stream", s.testStream},
 		} {
 			began := time.Now()
 			t.Run(part.name, part.run)
 			badAlive(t, s.room, s.anna, s.bob)
 			once(t, s.room, s.anna, s.bob)
+			for _, p := range s.w.fleet.Providers { // bad input is no failure of the provider
+				log := badLogSince(t, p.LogFile, 0)
+				for _, failure := range []string{"panic", "request failed", "stream failed", "status=500", "DATA RACE"} {
+					if at := strings.Index(log, failure); at >= 0 {
+						t.Fatalf("%s: the log of %s: %.500s", part.name, p.Config.Domain, log[max(0, at-100):])
+					}
+				}
+			}
 			t.Logf("%s: %v", part.name, time.Since(began).Round(time.Millisecond))
 		}
 	})
