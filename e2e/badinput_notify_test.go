@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/comity-im/comity/client"
 	"github.com/comity-im/comity/mimi"
 	"github.com/comity-im/comity/mimi/local"
 	"github.com/comity-im/comity/mls"
@@ -43,11 +44,6 @@ func (s *badScene) testNotifications(t *testing.T) {
 	// Rooms of which nobody here is a member.
 	own := mimi.MustParseURI("mimi://c.example/r/trap")
 	notify("a room of nobody here", "c.example", "b.example", own, http.StatusNotFound, "about no device of ours", fanout(t, made))
-	add, _ := s.dave.keyPackage(t, badValid)
-	trap := s.carol.create(t, "trap", "group")
-	sc := s.carol.commit(t, trap, mls.CommitOptions{Proposals: []mls.Proposal{s.carol.participants(t, trap, nil, s.dave.user), mls.AddProposal(add)}})
-	notify("a commit that adds a device from here, of which its hub knows nothing", "c.example", "b.example", trap, http.StatusNotFound, "does not give us the group info",
-		fanout(t, mimi.FanoutMessage{Message: wire(t, sc.Message)}))
 	// The hub itself lies.
 	commit := s.root.commit(t, uri, mls.CommitOptions{ForcePath: true})
 	notify("the hub: commit with a changed signature", "a.example", "b.example", uri, http.StatusForbidden, "signature",
@@ -71,6 +67,38 @@ func (s *badScene) testNotifications(t *testing.T) {
 		fanout(t, mimi.FanoutMessage{Message: mls.MLSMessage{WireFormat: mls.WirePrivateMessage, PrivateMessage: &other}}))
 	notify("the hub: more events than the limit", "a.example", "b.example", uri, http.StatusBadRequest, "malformed", bytes.Repeat(last, mimi.MaxFanout+1)[:min(mimi.MaxNotifyRequest, len(last)*(mimi.MaxFanout+1))])
 	w.refuse(t, l.cases)
+}
+
+// testUnshownRoom: a hub says that a user came into a room, but does not show
+// the room. The follower keeps such events for the device, which judges them:
+// without a Welcome that fits them it is in no room.
+func (s *badScene) testUnshownRoom(t *testing.T) {
+	trap := s.carol.create(t, "trap", "group")
+	claimed := s.carol.claim(t, mimi.URI{}, s.bob.User())
+	o := mls.CommitOptions{Proposals: []mls.Proposal{s.carol.participants(t, trap, nil, s.bob.User())}}
+	for _, c := range claimed.Clients {
+		o.Proposals = append(o.Proposals, mls.AddProposal(c.KeyPackage))
+	}
+	sc := s.carol.commit(t, trap, o)
+	welcome := *sc.Welcome
+	welcome.EncryptedGroupInfo = flip(welcome.EncryptedGroupInfo, 20)
+	tree, err := mimi.FullTree(s.carol.groups[trap].State().RatchetTree())
+	ok(t, err)
+	c := s.w.peer("c.example", "b.example")
+	for _, f := range []mimi.FanoutMessage{
+		{Timestamp: 1, Message: wire(t, sc.Message)},
+		{Timestamp: 2, Message: *mls.WelcomeMessage(&welcome), RatchetTree: tree},
+		{Timestamp: 3, Message: s.carol.message(t, trap, "come in").AppMessage},
+	} {
+		if a := c.post(t, mimi.EndpointNotify, trap.PathSegment(), fanout(t, f)); a.status >= 500 {
+			t.Errorf("status %d", a.status)
+		}
+	}
+	badAlive(t, s.room, s.anna, s.bob)
+	if r, err := s.bob.Room(trap); err == nil && r.Status != client.RoomNone {
+		t.Errorf("bob is in a room that its hub does not show: %v", r.Status)
+	}
+	s.w.healthy(t)
 }
 
 // testRepeats: what is repeated gets the first answer, and happens once.

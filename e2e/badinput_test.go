@@ -59,6 +59,7 @@ func TestBadInput(t *testing.T) {
 			{"repeats", s.testRepeats},
 			{"accounts", s.testAccounts},
 			{"stream", s.testStream},
+			{"wire", s.testWire},
 		} {
 			began := time.Now()
 			t.Run(part.name, part.run)
@@ -74,6 +75,9 @@ func TestBadInput(t *testing.T) {
 			}
 			t.Logf("%s: %v", part.name, time.Since(began).Round(time.Millisecond))
 		}
+		t.Run("a removed user", s.testRemovedSpeaks)
+		t.Run("restart", s.testRestart)
+		t.Run("a room that is not shown", s.testUnshownRoom)
 	})
 }
 
