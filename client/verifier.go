@@ -49,7 +49,9 @@ func (c *Client) FetchAnchor(ctx context.Context, domain string) ([]byte, error)
 	return nil, err
 }
 
-// storePins is an identity.PinStore in the device's own store.
+// storePins is an identity.PinStore in the device's own store. If that fails,
+// a certificate cannot be judged now, which is no verdict on it: so its errors
+// match ErrUnreachable, and whoever needs the verdict waits for it.
 type storePins struct{ store Store }
 
 func (p storePins) Pins(domain string) ([][]byte, error) {
@@ -58,7 +60,7 @@ func (p storePins) Pins(domain string) ([][]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	var der [][]byte
 	if err := json.Unmarshal(value, &der); err != nil {
@@ -74,5 +76,8 @@ func (p storePins) SetPins(domain string, der [][]byte) error {
 	}
 	b := Batch{Durable: true}
 	b.Set(bucketPins, domain, value)
-	return p.store.Apply(context.Background(), b)
+	if err := p.store.Apply(context.Background(), b); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return nil
 }

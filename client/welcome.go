@@ -106,6 +106,7 @@ func (r *chat) welcome(t *turn, position uint64, body []byte) bool {
 		t.after = append(t.after, func() { r.c.line.reconnect(connection) })
 		return false
 	case errors.Is(err, errUsed):
+		r.c.cfg.Log.Info("invitation passed over", "room", r.uri, "err", err)
 		return true
 	}
 	r.c.problem(fmt.Errorf("client: invitation to %v: %w", r.uri, err))
