@@ -526,6 +526,25 @@ func (o *oracle) dump() string {
 	return b.String()
 }
 
+// mailboxes describes what providers keep for devices.
+func (o *oracle) mailboxes() string {
+	var b strings.Builder
+	for _, d := range o.w.devs {
+		db, up := d.node.store()
+		if !up {
+			continue
+		}
+		mail, err := db.Mail(context.Background(), d.uri.String(), 0, 100)
+		for _, m := range mail {
+			fmt.Fprintf(&b, "  mail %d for %s: kind %d, room %s, position %d\n", m.ID, d.name, m.Kind, m.Room, m.Position)
+		}
+		if err != nil {
+			fmt.Fprintf(&b, "  mail for %s: %v\n", d.name, err)
+		}
+	}
+	return b.String()
+}
+
 // settled reports what is still under way, once the network has healed; nil if
 // everything has come to rest.
 func (o *oracle) settled() error {

@@ -124,12 +124,13 @@ func simulate(t *testing.T, seed uint64, opts options) (lies int, failure error)
 		}
 		failure = err
 		if w != nil {
+			boxes := w.oracle.mailboxes()
 			if err := w.close(); err != nil && failure == nil {
 				failure = fmt.Errorf("closing: %w", err)
 			}
 			lies = w.net.lied
 			if (failure != nil && opts.lie == honest) || os.Getenv("COMITY_SIM_TRACE") != "" {
-				t.Logf("trace of seed %d:\n%s\nrooms:\n%s", seed, strings.Join(w.lines, "\n"), w.oracle.dump())
+				t.Logf("trace of seed %d:\n%s\nrooms:\n%s%s", seed, strings.Join(w.lines, "\n"), w.oracle.dump(), boxes)
 			}
 		}
 	})
