@@ -119,9 +119,6 @@ func (a *API) enrol(ctx context.Context, req *local.EnrolRequest) (*local.EnrolR
 	if err != nil {
 		return nil, malformed("%v", err)
 	}
-	if err := mls.VerifyWithLabel(suite, req.PublicKey, local.LabelEnrol, tbs, req.Signature); err != nil {
-		return nil, ErrEnrolment
-	}
 	hash := sha256.Sum256([]byte(req.Code))
 	device := store.Device{
 		Name: req.DeviceName, PublicKey: req.PublicKey, CipherSuite: req.CipherSuite,
@@ -130,6 +127,10 @@ func (a *API) enrol(ctx context.Context, req *local.EnrolRequest) (*local.EnrolR
 	user, uri, err := a.owner(ctx, hash, req.DeviceName)
 	if err != nil {
 		return nil, err
+	}
+	// Strangers have no code, and do not get a signature of theirs verified.
+	if err := mls.VerifyWithLabel(suite, req.PublicKey, local.LabelEnrol, tbs, req.Signature); err != nil {
+		return nil, ErrEnrolment
 	}
 	device.URI, device.User = uri.String(), user.String()
 	if device.Certificate, err = a.cfg.Issue(user, uri, suite, req.PublicKey); err != nil {
@@ -188,7 +189,7 @@ func (a *API) login(ctx context.Context, req *local.TokenRequest) (*local.TokenR
 	if len(req.Challenge) > local.MaxChallenge {
 		return nil, ErrChallenge
 	}
-	if err := a.cfg.Tokens.UseChallenge(req.Challenge); err != nil {
+	if err := a.cfg.Tokens.CheckChallenge(req.Challenge); err != nil {
 		return nil, err
 	}
 	uri, err := parse(req.Device, mimi.KindClient)
@@ -204,6 +205,10 @@ func (a *API) login(ctx context.Context, req *local.TokenRequest) (*local.TokenR
 	}
 	if err := mls.VerifyWithLabel(mls.CipherSuite(d.CipherSuite), d.PublicKey, local.LabelToken, req.Challenge, req.Signature); err != nil {
 		return nil, ErrLogin
+	}
+	// Only now: strangers must not fill the memory of used challenges.
+	if err := a.cfg.Tokens.UseChallenge(req.Challenge); err != nil {
+		return nil, err
 	}
 	token, expires := a.cfg.Tokens.Issue(uri)
 	return &local.TokenResponse{Token: token, Expires: expires.Unix()}, nil

@@ -237,6 +237,21 @@ func TestEnrol(t *testing.T) {
 	s.expect(s.call(http.MethodPost, local.PathEnrol, "", request(t, key(t), "code-2", "tablet")), http.StatusForbidden, local.CodeForbidden)
 }
 
+// Whoever is no device of ours must not fill the memory of used challenges:
+// nobody else could log in.
+func TestStrangersUseUpNoChallenges(t *testing.T) {
+	s := serve(t)
+	signer := key(t)
+	device, _ := s.login(signer, "phone")
+	used := len(s.api.cfg.Tokens.used)
+	for range 3 {
+		s.expect(s.call(http.MethodPost, local.PathToken, "", s.tokenRequest(key(t), device)), http.StatusUnauthorized, local.CodeUnauthenticated)
+	}
+	if now := len(s.api.cfg.Tokens.used); now != used {
+		t.Errorf("%d challenges are remembered, %d before", now, used)
+	}
+}
+
 func TestLogin(t *testing.T) {
 	s := serve(t)
 	signer := key(t)

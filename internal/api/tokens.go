@@ -83,10 +83,20 @@ func (t *Tokens) Challenge() []byte {
 	return t.seal("challenge", t.now().Add(ChallengeLife), nonce[:])
 }
 
-// UseChallenge accepts a challenge of Challenge, once.
-func (t *Tokens) UseChallenge(b []byte) error {
+// CheckChallenge reports whether b is a challenge of Challenge that can still be
+// used, as far as can be said without remembering anything.
+func (t *Tokens) CheckChallenge(b []byte) error {
 	if _, ok := t.open("challenge", b); !ok {
 		return ErrChallenge
+	}
+	return nil
+}
+
+// UseChallenge accepts a challenge of Challenge, once. Call it last: a use is
+// remembered.
+func (t *Tokens) UseChallenge(b []byte) error {
+	if err := t.CheckChallenge(b); err != nil {
+		return err
 	}
 	now := t.now()
 	t.mu.Lock()
