@@ -133,7 +133,13 @@ const selectDevice = "SELECT uri, account, name, public_key, cipher_suite, certi
 
 // Device implements store.Directory.
 func (s *Store) Device(ctx context.Context, uri string) (store.Device, error) {
-	var d store.Device
+	if err := s.usable(); err != nil {
+		return store.Device{}, err
+	}
+	d, mark, ok := s.devices.get(uri)
+	if ok {
+		return d, nil
+	}
 	err := s.one(ctx, selectDevice+" WHERE uri = ?", []any{uri}, func(scan func(...any) error) (err error) {
 		d, err = scanDevice(scan)
 		return err
@@ -141,7 +147,19 @@ func (s *Store) Device(ctx context.Context, uri string) (store.Device, error) {
 	if err != nil {
 		return store.Device{}, err
 	}
+	s.devices.put(d, mark)
 	return d, nil
+}
+
+// changeDevice is exec for what the cache of devices has to forget. It waits
+// for the outcome even if ctx ends: a change that is committed later would not
+// be noticed.
+func (s *Store) changeDevice(ctx context.Context, uri string, size int, fn func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer s.devices.forget(uri)
+	return s.exec(context.WithoutCancel(ctx), size, fn)
 }
 
 // Devices implements store.Directory.
@@ -167,7 +185,7 @@ func (s *Store) PutDevice(ctx context.Context, d store.Device) error {
 	if err := d.Validate(); err != nil {
 		return err
 	}
-	return s.exec(ctx, len(d.Certificate)+len(d.Data)+256, func(t *tx) error {
+	return s.changeDevice(ctx, d.URI, len(d.Certificate)+len(d.Data)+256, func(t *tx) error {
 		var user string
 		ok, err := t.row("SELECT account FROM device WHERE uri = ?", []any{d.URI}, &user)
 		switch {
@@ -185,7 +203,7 @@ func (s *Store) PutDevice(ctx context.Context, d store.Device) error {
 
 // RemoveDevice implements store.Directory.
 func (s *Store) RemoveDevice(ctx context.Context, uri string) error {
-	return s.exec(ctx, 256, func(t *tx) error {
+	return s.changeDevice(ctx, uri, 256, func(t *tx) error {
 		for _, q := range []string{
 			"DELETE FROM key_package WHERE device = ?",
 			"DELETE FROM mail WHERE device = ?",

@@ -91,6 +91,8 @@ type Store struct {
 	mu    sync.Mutex
 	stmts map[string]*sql.Stmt
 
+	devices deviceCache
+
 	closeOnce sync.Once
 	closeErr  error
 	closed    chan struct{}
