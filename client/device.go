@@ -19,6 +19,7 @@ const (
 	rowEnrolling = "enrolling" // deviceRecord without names
 
 	bucketKeyPackages = "keyPackages" // keyPackageRecord by KeyPackageRef in hex
+	bucketPublished   = "published"   // KeyPackages that the provider has, by KeyPackageRef in hex
 	bucketPins        = "pins"        // pinned anchors by domain
 	bucketRooms       = "rooms"       // chatRecord by room URI
 )

@@ -25,8 +25,9 @@ type keyPackageRecord struct {
 	KeyPackage []byte `json:"key_package"`
 	Private    []byte `json:"private"`
 	NotAfter   int64  `json:"not_after"` // seconds since the Unix epoch
-	// Published is set once the provider has confirmed it.
-	Published bool `json:"published"`
+	// published is set once the provider has confirmed it. It is a row of its
+	// own: noting it must not bring back keys that were used meanwhile.
+	published bool
 }
 
 // keyPackageGrace is how long the private keys of an expired KeyPackage are
@@ -98,18 +99,22 @@ func (c *Client) PublishKeyPackages(ctx context.Context) error {
 func (p *keyPackagePool) ensure(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	records, err := p.load(ctx)
+	records, orphans, err := p.load(ctx)
 	if err != nil {
 		return err
 	}
 	now := p.c.cfg.Now()
 	b := Batch{}
+	for _, ref := range orphans {
+		b.Remove(bucketPublished, ref)
+	}
 	var unconfirmed []string
 	for ref, rec := range records {
 		switch {
 		case now.After(time.Unix(rec.NotAfter, 0).Add(keyPackageGrace)):
 			b.Remove(bucketKeyPackages, ref)
-		case !rec.Published && now.Before(time.Unix(rec.NotAfter, 0)):
+			b.Remove(bucketPublished, ref)
+		case !rec.published && now.Before(time.Unix(rec.NotAfter, 0)):
 			unconfirmed = append(unconfirmed, ref)
 		}
 	}
@@ -157,20 +162,31 @@ func (p *keyPackagePool) ensure(ctx context.Context) error {
 	return p.publish(ctx, fresh, refs)
 }
 
-func (p *keyPackagePool) load(ctx context.Context) (map[string]*keyPackageRecord, error) {
+// load reads the KeyPackages, and the notes about such that are gone.
+func (p *keyPackagePool) load(ctx context.Context) (_ map[string]*keyPackageRecord, orphans []string, err error) {
+	published, err := p.c.cfg.Store.Bucket(ctx, bucketPublished)
+	if err != nil {
+		return nil, nil, err
+	}
 	rows, err := p.c.cfg.Store.Bucket(ctx, bucketKeyPackages)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	records := make(map[string]*keyPackageRecord, len(rows))
 	for ref, value := range rows {
 		rec := new(keyPackageRecord)
 		if err := json.Unmarshal(value, rec); err != nil {
-			return nil, fmt.Errorf("client: stored KeyPackage: %w", err)
+			return nil, nil, fmt.Errorf("client: stored KeyPackage: %w", err)
 		}
+		_, rec.published = published[ref]
 		records[ref] = rec
 	}
-	return records, nil
+	for ref := range published {
+		if records[ref] == nil {
+			orphans = append(orphans, ref)
+		}
+	}
+	return records, orphans, nil
 }
 
 // publish uploads KeyPackages and marks them.
@@ -192,24 +208,9 @@ func (p *keyPackagePool) publish(ctx context.Context, records map[string]*keyPac
 		if err != nil {
 			return err
 		}
-		// A KeyPackage that was used meanwhile is gone from the store and
-		// must stay gone, so only those that are still there are marked.
 		var b Batch
-		present, err := p.c.cfg.Store.GetMany(ctx, bucketKeyPackages, part)
-		if err != nil {
-			return err
-		}
-		for i, ref := range part {
-			if present[i] == nil {
-				continue
-			}
-			rec := *records[ref]
-			rec.Published = true
-			value, err := json.Marshal(&rec)
-			if err != nil {
-				return fmt.Errorf("client: %w", err)
-			}
-			b.Set(bucketKeyPackages, ref, value)
+		for _, ref := range part {
+			b.Set(bucketPublished, ref, []byte{1})
 		}
 		if err := p.c.cfg.Store.Apply(ctx, b); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/comity-im/comity/client"
+	"github.com/comity-im/comity/client/memstore"
 	"github.com/comity-im/comity/content"
 	"github.com/comity-im/comity/identity"
 	"github.com/comity-im/comity/mimi"
@@ -453,5 +455,60 @@ func TestRemovedDeviceSpeaks(t *testing.T) {
 	wantProblems(a, client.ProblemSender)
 	if got := a.texts(); !slices.Equal(got, []string{"bob: before"}) {
 		t.Errorf("alice has %q", got)
+	}
+}
+
+// joiner is a Store in which a group is joined with every KeyPackage just when
+// the provider has confirmed it.
+type joiner struct {
+	client.Store
+	h *testHub
+}
+
+func (j *joiner) Apply(ctx context.Context, b client.Batch) error {
+	published := false
+	j.h.hook(func() {
+		for _, d := range j.h.devices {
+			published = published || len(d.known) > 0
+		}
+	})
+	if published {
+		rows, err := j.Bucket(ctx, "keyPackages")
+		if err != nil {
+			return err
+		}
+		var join client.Batch
+		for ref := range rows {
+			join.Remove("keyPackages", ref)
+		}
+		if err := j.Store.Apply(ctx, join); err != nil {
+			return err
+		}
+	}
+	return j.Store.Apply(ctx, b)
+}
+
+// A KeyPackage that was used is gone for good, also if the device is about to
+// note that it was published.
+func TestUsedKeyPackageStaysGone(t *testing.T) {
+	h := newTestHub(t)
+	store := &joiner{memstore.New(), h}
+	c, err := client.Enrol(t.Context(), client.Config{Transport: &transport{h: h}, Store: store, Credentials: h.verifier, KeyPackages: 2},
+		h.code(bob.String()), "phone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 2 { // the second time everything is confirmed
+		if err := c.PublishKeyPackages(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := store.Bucket(t.Context(), "keyPackages")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(rows) != 0 {
+			t.Errorf("%d private keys are back", len(rows))
+		}
 	}
 }

@@ -169,6 +169,7 @@ func (r *chat) accept(t *turn, position uint64, body []byte) error {
 	}
 	t.batch.Clear(bucketGroup(r.uri))
 	t.batch.Remove(bucketKeyPackages, k.ref)
+	t.batch.Remove(bucketPublished, k.ref)
 	t.after = append(t.after, func() {
 		r.subscribe()
 		r.c.pool.poke()
