@@ -99,7 +99,11 @@ func (o *Outbox) notify(c *courier, l *lane, room mimi.URI) (more bool, err erro
 	if len(items) == 0 {
 		return false, nil
 	}
-	var body []byte
+	size := 0
+	for _, it := range items {
+		size += len(it.body)
+	}
+	body := make([]byte, 0, size)
 	for _, it := range items {
 		body = append(body, it.body...)
 	}
