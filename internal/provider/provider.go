@@ -34,6 +34,7 @@ import (
 const (
 	deviceValidity = 90 * 24 * time.Hour
 	anchorValidity = 7 * 24 * time.Hour
+	anchorKept     = time.Hour // how long one statement is given out
 	expireEvery    = 10 * time.Minute
 )
 
@@ -69,6 +70,16 @@ type Provider struct {
 	delivery   *delivery.Delivery
 	api        *api.API
 	admin      *admin.Server
+
+	stated statement
+}
+
+// A statement is our anchor statement as it is given out.
+type statement struct {
+	mu    sync.Mutex // guards what follows
+	bytes []byte
+	cert  *tls.Certificate // with which it was signed
+	until time.Time
 }
 
 // New assembles a provider. Its CA and keys are made when they are not in the
@@ -207,17 +218,30 @@ func (p *Provider) issue(user, device mimi.URI, suite mls.CipherSuite, key []byt
 	return p.ca.IssueDevice(user, device, pub, deviceValidity, p.now())
 }
 
-// anchorStatement vouches for our CA with our TLS key.
+// anchorStatement vouches for our CA with our TLS key. The statement is kept for
+// a while: anyone may ask for it, and a signature each time would be dear.
 func (p *Provider) anchorStatement() ([]byte, error) {
 	cert, err := p.tls.get()
 	if err != nil {
 		return nil, err
 	}
-	s, err := identity.SignAnchor(*cert, p.ca, p.now(), anchorValidity)
+	p.stated.mu.Lock()
+	defer p.stated.mu.Unlock()
+	now := p.now()
+	if p.stated.cert == cert && now.Before(p.stated.until) {
+		return p.stated.bytes, nil
+	}
+	s, err := identity.SignAnchor(*cert, p.ca, now, anchorValidity)
 	if err != nil {
 		return nil, err
 	}
-	return mls.Marshal(s)
+	b, err := mls.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	p.stated.bytes, p.stated.cert = b, cert
+	p.stated.until = now.Add(min(anchorKept, time.Unix(int64(s.NotAfter), 0).Sub(now)/2))
+	return b, nil
 }
 
 // anchor returns the statement of any domain that we may talk to.
