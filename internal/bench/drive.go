@@ -98,9 +98,8 @@ func (r *run) send(ctx context.Context, b *batch, p phase, lines [][]*client.HTT
 	go func() {
 		defer close(next)
 		for i := range b.messages {
-			due := time.Now()
 			if p.rate > 0 {
-				due = first.Add(time.Duration(float64(i) / p.rate * float64(time.Second)))
+				due := first.Add(time.Duration(float64(i) / p.rate * float64(time.Second)))
 				if !r.until(ctx, due, deadline.C, stop, out) {
 					return
 				}

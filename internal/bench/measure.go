@@ -22,7 +22,7 @@ type Result struct {
 	InFlight int     `json:"in_flight"`
 	Rate     float64 `json:"rate"` // wanted messages/s; 0: closed loop
 	Size     int     `json:"text_octets"`
-	Ended    string  `json:"ended"` // by "time", "count" or "interrupted"
+	Ended    string  `json:"ended"` // by "time", "count" (also when what was prepared is sent) or "interrupted"
 
 	Messages   int     `json:"messages"`
 	Deliveries int     `json:"deliveries"`
