@@ -137,6 +137,11 @@ func (h *Hub) Update(ctx context.Context, source room.Source, roomURI mimi.URI, 
 	if err := mls.Unmarshal(body, req); err != nil {
 		return nil, fmt.Errorf("hub: update: %w: %w", federation.ErrMalformed, err)
 	}
+	if roomURI.Domain() == h.cfg.Domain {
+		if err := h.acquaint(req); err != nil {
+			return h.refuse(roomURI, source, err)
+		}
+	}
 	return h.do(ctx, roomURI, &job{source: source, update: req})
 }
 

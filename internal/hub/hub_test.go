@@ -32,7 +32,12 @@ type scene struct {
 
 func newScene(t *testing.T, template string) *scene {
 	t.Helper()
-	w := fedtest.New(t, fedtest.Options{})
+	return newSceneWith(t, template, fedtest.Options{})
+}
+
+func newSceneWith(t *testing.T, template string, opts fedtest.Options) *scene {
+	t.Helper()
+	w := fedtest.New(t, opts)
 	s := &scene{World: w, a: w.Start("a.example"), b: w.Start("b.example")}
 	s.alice, s.anna, s.bob = s.a.Enrol("alice", "1"), s.a.Enrol("anna", "1"), s.b.Enrol("bob", "1")
 	s.uri = s.alice.Create("club", template)

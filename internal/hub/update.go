@@ -40,11 +40,8 @@ func (h *Hub) update(ctx context.Context, r *loaded, j *job) error {
 		j.answer(nil, fmt.Errorf("hub: update: %w: %w", federation.ErrUnavailable, err))
 		return nil
 	}
-	if refused, ok := errors.AsType[*room.Error](err); ok {
-		resp := refusal(refused)
-		h.cfg.Metrics.Refused(mimi.EndpointUpdate, resp.Code.String())
-		h.cfg.Log.Info("update refused", "room", r.name, "source", j.source.Provider, "code", resp.Code, "error", refused.Err)
-		j.answer(mls.Marshal(resp))
+	if _, ok := errors.AsType[*room.Error](err); ok {
+		j.answer(h.refuse(r.uri, j.source, err))
 		return nil
 	}
 	if err != nil {
@@ -56,6 +53,18 @@ func (h *Hub) update(ctx context.Context, r *loaded, j *job) error {
 
 func succeeded(timestamp uint64) ([]byte, error) {
 	return mls.Marshal(&mimi.UpdateRoomResponse{Code: mimi.UpdateSuccess, AcceptedTimestamp: timestamp})
+}
+
+// refuse answers with the refusal that err is.
+func (h *Hub) refuse(roomURI mimi.URI, source room.Source, err error) ([]byte, error) {
+	refused, ok := errors.AsType[*room.Error](err)
+	if !ok {
+		return nil, err
+	}
+	resp := refusal(refused)
+	h.cfg.Metrics.Refused(mimi.EndpointUpdate, resp.Code.String())
+	h.cfg.Log.Info("update refused", "room", roomURI, "source", source.Provider, "code", resp.Code, "error", refused.Err)
+	return mls.Marshal(resp)
 }
 
 func refusal(e *room.Error) *mimi.UpdateRoomResponse {
