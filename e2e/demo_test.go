@@ -68,7 +68,7 @@ func TestDemo(t *testing.T) {
 		`(?m)^  bob +mimi://b\.example/d/bob/phone$`,
 		`(?m)^  alice +created mimi://a\.example/r/clubhouse-\S+$`,
 		`(?m)^  alice +added bob@b\.example and carol@c\.example; they are in after \d+ ms$`,
-		`(?m)^  bob +I can, at b\.example; .*seen by all 3 after \d+ ms$`,
+		`(?m)^  bob +↳ I can, at b\.example; .*seen by all 3 after \d+ ms$`,
 		`(?m)^All talk at once`,
 		`(?m)^  9 messages, seen by all 3 after \d+ ms$`,
 		`(?m)^  bob's tablet +bob's tablet here; .*seen by all 4 `,
