@@ -30,6 +30,10 @@ func (h *Hub) GroupInfo(ctx context.Context, source string, roomURI mimi.URI, bo
 	if err := req.Verify(); err != nil {
 		return no("signature")
 	}
+	// Before anybody is asked whether the credential is genuine.
+	if presentedDomain(&req.Credential) != source {
+		return no("credential of another provider")
+	}
 	names, err := h.cfg.Verifier.Identify(&req.Credential, req.SignatureKey, h.cfg.Now())
 	if federation.Unreached(err) {
 		return nil, err // nobody can say whose credential it is
@@ -53,6 +57,16 @@ func (h *Hub) GroupInfo(ctx context.Context, source string, roomURI mimi.URI, bo
 		return no("no such room")
 	}
 	return answer, err
+}
+
+// presentedDomain returns the domain that a credential names, genuine or not; ""
+// if it names none.
+func presentedDomain(c *mls.Credential) string {
+	if user, _, err := identity.ClientURIs(c); err == nil {
+		return user.Domain()
+	}
+	domain, _ := identity.ProviderDomain(c)
+	return domain
 }
 
 // mayKnow returns why the named may not have the room's GroupInfo; "" if they

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/comity-im/comity/internal/federation"
@@ -523,5 +525,51 @@ func TestKeyMaterialIsForThoseWhoMayUseIt(t *testing.T) {
 	}
 	if _, err := s.a.Hub.KeyMaterial(t.Context(), "a.example", bert.User, body); !errors.Is(err, federation.ErrMalformed) {
 		t.Errorf("another user in the path: %v", err)
+	}
+}
+
+// A bundle of which only the first proposal was accepted before is not the same
+// request.
+func TestBundleIsMoreThanItsFirstProposal(t *testing.T) {
+	s := newScene(t, room.TemplateGroup)
+	m := s.bob.Rooms[s.uri]
+	p, err := m.Participants(nil, []mimi.URI{s.bob.User}, nil)
+	s.OK(err)
+	first, err := m.Group.Propose(mls.SelfRemoveProposal(), nil)
+	s.OK(err)
+	second, err := m.Group.Propose(p, nil)
+	s.OK(err)
+	part := &mimi.UpdateRequest{Message: *first}
+	whole := &mimi.UpdateRequest{Message: *first, MoreProposals: []mls.MLSMessage{*second}}
+	if got := s.update(s.fromB, part); got.Code != mimi.UpdateSuccess {
+		t.Fatalf("%v: %s", got.Code, got.ErrorDescription)
+	}
+	if got := s.update(s.fromB, part); got.Code != mimi.UpdateSuccess {
+		t.Errorf("again: %v: %s", got.Code, got.ErrorDescription)
+	}
+	if got := s.update(s.fromB, whole); got.Code != mimi.UpdateInvalidProposal {
+		t.Errorf("the bundle: %v, though one half of it was never accepted", got.Code)
+	}
+}
+
+// A request is not a way to have us ask a third provider for its CA.
+func TestGroupInfoAsksNoThirdProvider(t *testing.T) {
+	var asked atomic.Bool
+	s := newSceneWith(t, room.TemplateGroup, fedtest.Options{Federation: func(cfg *federation.Config) {
+		dial := cfg.Dial
+		cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if host, _, _ := net.SplitHostPort(address); host == "third.example" {
+				asked.Store(true)
+			}
+			return dial(ctx, network, address)
+		}
+	}})
+	eve := s.Start("third.example").Enrol("eve", "1")
+	req := &mimi.GroupInfoRequest{Protocol: mimi.ProtocolMLS10, CipherSuite: fedtest.Suite, Credential: eve.Cred, PublicKey: make([]byte, 32)}
+	s.OK(req.Sign(eve.Signer))
+	_, err := s.a.Hub.GroupInfo(t.Context(), "b.example", s.uri, encode(t, req))
+	s.OK(err)
+	if asked.Load() {
+		t.Error("third.example was asked")
 	}
 }

@@ -28,6 +28,10 @@ func (h *Hub) update(ctx context.Context, r *loaded, j *job) error {
 	}
 	hash := sha256.Sum256(message)
 	switch have, err := h.cfg.Store.FindEvent(ctx, r.name, hash); {
+	case err == nil && !sameBundle(&have, j.update):
+		j.answer(h.refuse(r.uri, j.source, &room.Error{Code: room.CodeInvalidProposal,
+			Err: errors.New("the first proposal was accepted before, with others or without")}))
+		return nil
 	case err == nil:
 		j.answer(succeeded(have.Timestamp))
 		return nil
@@ -49,6 +53,19 @@ func (h *Hub) update(ctx context.Context, r *loaded, j *job) error {
 	}
 	j.answer(succeeded(timestamp))
 	return nil
+}
+
+// sameBundle reports whether an event holds the very messages of a request.
+func sameBundle(e *store.Event, req *mimi.UpdateRequest) bool {
+	var f mimi.FanoutMessage
+	if err := mls.Unmarshal(e.Body, &f); err != nil {
+		return false
+	}
+	return slices.EqualFunc(f.MoreProposals, req.MoreProposals, func(a, b mls.MLSMessage) bool {
+		x, errX := mls.Marshal(&a)
+		y, errY := mls.Marshal(&b)
+		return errX == nil && errY == nil && bytes.Equal(x, y)
+	})
 }
 
 func succeeded(timestamp uint64) ([]byte, error) {
