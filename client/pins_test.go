@@ -16,7 +16,7 @@ type failingStore struct{ Store }
 var errMedium = errors.New("input/output error")
 
 func (failingStore) Get(context.Context, string, string) ([]byte, error) { return nil, errMedium }
-func (failingStore) Apply(context.Context, Batch) error                 { return errMedium }
+func (failingStore) Apply(context.Context, Batch) error                  { return errMedium }
 
 // A store that fails is no verdict on a certificate: an invitation or a commit
 // that needs one waits, and is not refused for good.
