@@ -46,6 +46,12 @@ func (r *chat) event(t *turn, connection, position uint64, body []byte) {
 	if r.active() != nil || position <= r.rec.Cursor {
 		return
 	}
+	if r.skipped(position, &fm, err) && r.gaps < maxGaps {
+		r.gaps++
+		r.stale = max(r.stale, connection)
+		r.park(fmt.Errorf("client: position %d does not follow %d", position, r.rec.Cursor))
+		return
+	}
 	at := hubTime(fm.Timestamp)
 	r.at = hubTime(max(fm.Timestamp, r.rec.LastTime))
 	defer func() { r.at = time.Time{} }()
@@ -79,12 +85,37 @@ func (r *chat) event(t *turn, connection, position uint64, body []byte) {
 	}
 	r.rec.LastTime = max(r.rec.LastTime, min(fm.Timestamp, uint64(r.c.cfg.Now().Add(time.Hour).UnixMilli())))
 	r.anchors.reset()
+	r.gaps = 0
 }
+
+// maxGaps is how often in a row a provider is asked for events that it left
+// out. Then the device goes on without them; if one was a commit, the room is
+// frozen.
+const maxGaps = 4
 
 // hubTime converts a timestamp of the hub, which may be any number. What lies
 // beyond the year 9999 can't be written down and counts as its end.
 func hubTime(ms uint64) time.Time {
 	return time.UnixMilli(int64(min(ms, 253402300799000))).UTC()
+}
+
+// skipped reports whether events are missing before this one: it is still of a
+// subscription from before the device was removed and came back, or the
+// provider has left something out. All is asked for again from the cursor on.
+func (r *chat) skipped(position uint64, fm *mimi.FanoutMessage, err error) bool {
+	if r.rec.Exact {
+		return position != r.rec.Cursor+1
+	}
+	if err != nil || r.rec.JoinTag == nil {
+		return false
+	}
+	// The commit by which the device came in is still to come.
+	pm := fm.Message.PublicMessage
+	if kind, err := fm.Kind(); err != nil || kind == mimi.FanoutWelcome || pm != nil && pm.Content.Commit != nil {
+		return false
+	}
+	_, epoch, _ := fm.Message.Epoch()
+	return epoch >= r.rec.JoinEpoch
 }
 
 // park stops applying events for a while: something outside of the room, such
@@ -310,7 +341,7 @@ func (r *chat) joinCommit(t *turn, position uint64, at time.Time, fm *mimi.Fanou
 		r.freeze(t, position, at, ProblemCommit, errors.New("the room's log leads to another group than the one that was joined"))
 		return false
 	}
-	r.rec.JoinTag = nil
+	r.rec.JoinTag, r.rec.Exact = nil, true
 	e := Entry{Position: position, Time: at, Kind: EntryChange, Change: &Change{Self: true, Epoch: r.rec.JoinEpoch}}
 	switch s := pm.Content.Sender; s.Type {
 	case mls.SenderMember:

@@ -32,6 +32,9 @@ type chatRecord struct {
 	// confirmation tag until the commit that began it was seen.
 	JoinEpoch uint64 `json:"join_epoch"`
 	JoinTag   []byte `json:"join_tag,omitempty"`
+	// Exact is set if Cursor is in this membership, so that the next event is
+	// at Cursor+1; after an external commit it is not known where that is.
+	Exact bool `json:"exact,omitempty"`
 	// LastTime is the timestamp of the latest event.
 	LastTime uint64   `json:"last_time"`
 	Name     string   `json:"name,omitempty"`
@@ -95,6 +98,7 @@ type chat struct {
 	waiting []chan struct{} // closed after a turn that changed something
 	leaving *leaving
 	anchors backoff // delays while certificates can't be verified
+	gaps    int     // how often in a row events were missing before one
 	parked  bool    // waits for such a delay; events are dropped and come again
 	stale   uint64  // connection on which events were dropped; nothing of it counts
 }

@@ -160,7 +160,7 @@ func (r *chat) joined(t *turn) {
 	st := j.group.State()
 	r.group, r.view, r.dirty = j.group, j.view, true
 	r.rec.Status, r.rec.GroupID, r.rec.JoinEpoch, r.rec.JoinTag = RoomActive, st.GroupID(), st.Epoch(), nil
-	r.rec.Leaving, r.rec.Frozen = false, nil
+	r.rec.Leaving, r.rec.Frozen, r.rec.Exact = false, nil, j.Create
 	t.batch.Clear(bucketGroup(r.uri), bucketJoining(r.uri))
 	r.wholeGroup(t)
 	t.batch.Durable = true

@@ -164,6 +164,7 @@ func (r *chat) accept(t *turn, position uint64, body []byte) error {
 	r.rec.Status, r.rec.GroupID, r.rec.JoinEpoch, r.rec.JoinTag = RoomActive, st.GroupID(), st.Epoch(), st.ConfirmationTag()
 	r.rec.Leaving, r.rec.Frozen = false, nil
 	// The commit that added the device is read too: it must lead to this epoch.
+	r.rec.Exact = position > 0
 	if position > 0 {
 		r.rec.Cursor = max(r.rec.Cursor, position-1)
 	}

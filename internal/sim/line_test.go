@@ -205,7 +205,8 @@ func (s *stream) Read(ctx context.Context) ([]byte, error) {
 	return frame, nil
 }
 
-// withhold reports whether a frame is to be lost: the first message.
+// withhold reports whether a frame is to be lost: the first message that
+// comes, as often as it comes to this device.
 func (s *stream) withhold(frame []byte) bool {
 	var f local.Frame
 	var m mimi.FanoutMessage
@@ -215,10 +216,17 @@ func (s *stream) withhold(frame []byte) bool {
 	if kind, err := m.Kind(); err != nil || kind != mimi.FanoutApplication {
 		return false
 	}
-	s.l.w.net.mu.Lock()
-	done := s.l.w.net.lied > 0
-	s.l.w.net.mu.Unlock()
-	return !done && s.l.w.net.lies("%s does not get position %d of %v", s.l.d.name, f.Position, f.Room)
+	n, what := s.l.w.net, fmt.Sprintf("%s does not get position %d of %v", s.l.d.name, f.Position, f.Room)
+	n.mu.Lock()
+	if n.withheld == "" {
+		n.withheld = what
+	}
+	lost := n.withheld == what
+	n.mu.Unlock()
+	if lost {
+		n.lies("%s", what)
+	}
+	return lost
 }
 
 func (s *stream) Write(ctx context.Context, frame []byte) error {

@@ -46,6 +46,8 @@ type network struct {
 	cut  map[string]bool // pairs of domains without connection
 	held map[string][]byte
 	lied int
+	// withheld is what lieFrame keeps back.
+	withheld string
 }
 
 func newNetwork(w *world) *network {
