@@ -75,7 +75,7 @@ func TestDemo(t *testing.T) {
 		`(?m)^carol leaves`,
 		`(?m)^  bob +Now we are two users, .*seen by all 3 `,
 		`(?m)^  dave +joined`,
-		`(?m)^  carol +It is\. .*seen by all 2 `,
+		`(?m)^  carol +↳ It is\. .*seen by all 2 `,
 		`(?m)^ +1  commit +\d+  [0-9a-f]{36} +1 +1 +1$`,
 		`(?m)^ +\d+  message +\d+  [0-9a-f]{36} +\d+ +\d+ +-$`,
 		`(?m)^  providers +\d+ pieces of 17 messages searched in \d+ files, \d+ octets: none there$`,
