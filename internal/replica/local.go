@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/comity-im/comity/internal/federation"
 	"github.com/comity-im/comity/internal/store"
@@ -60,6 +61,9 @@ func (p *Replica) KeyMaterial(ctx context.Context, target mimi.URI, body []byte)
 	return p.cfg.Peers.Do(ctx, domain, mimi.EndpointKeyMaterial, target, body)
 }
 
+// MaxWaiting is how many messages of one room wait for its hub.
+const MaxWaiting = 1024
+
 // A hubQueue knows which messages are pending for a hub.
 type hubQueue struct {
 	mu      sync.Mutex // guards what follows; held while the queue is read or added to
@@ -68,10 +72,11 @@ type hubQueue struct {
 }
 
 // Submit forwards a message of a device of ours to the room's hub and returns
-// the hub's answer. If the hub cannot be reached, or messages of the room are
-// waiting for it already, the message is queued durably and pending is true:
-// then the outcome comes as the message itself in the log, or as mail of kind
-// local.MailRejected.
+// the hub's answer. If the hub of a room that we follow cannot be reached, or
+// messages of the room are waiting for it already, the message is queued durably
+// and pending is true: then the outcome comes as the message itself in the log,
+// or as mail of kind local.MailRejected. At most MaxWaiting messages of a room
+// wait.
 func (p *Replica) Submit(ctx context.Context, user, device, roomURI mimi.URI, body []byte) (answer []byte, pending bool, err error) {
 	req := new(mimi.SubmitMessageRequest)
 	if err := mls.Unmarshal(body, req); err != nil {
@@ -85,6 +90,15 @@ func (p *Replica) Submit(ctx context.Context, user, device, roomURI mimi.URI, bo
 		return nil, false, fmt.Errorf("replica: submit: %w: %w", federation.ErrMalformed, err)
 	}
 	hash := sha256.Sum256(message)
+	// A room of which we have no copy is none of our clients' rooms, as far as we
+	// know: nothing is kept for it.
+	switch _, err := p.cfg.Store.Room(ctx, roomURI.String()); {
+	case errors.Is(err, store.ErrNoRoom):
+		answer, err := p.forward(ctx, mimi.EndpointSubmitMessage, roomURI, body)
+		return answer, false, err
+	case err != nil:
+		return nil, false, failure(err)
+	}
 	waiting, err := p.waiting(ctx, roomURI)
 	if err != nil {
 		return nil, false, failure(err)
@@ -165,6 +179,10 @@ func (p *Replica) waiting(ctx context.Context, roomURI mimi.URI) (bool, error) {
 func (p *Replica) enqueue(ctx context.Context, req store.NewRequest) error {
 	q := p.queue(req.Domain)
 	q.mu.Lock()
+	if room := q.waiting[req.Room]; len(room) >= MaxWaiting && !room[req.Hash] {
+		q.mu.Unlock()
+		return federation.Delay(fmt.Errorf("replica: %w: %d messages of %s wait for its hub", federation.ErrUnavailable, MaxWaiting, req.Room), time.Minute)
+	}
 	_, err := p.cfg.Store.Enqueue(ctx, []store.NewRequest{req})
 	if err == nil {
 		q.add(req.Room, req.Hash)

@@ -8,7 +8,9 @@ import (
 
 	"github.com/comity-im/comity/internal/federation"
 	"github.com/comity-im/comity/internal/fedtest"
+	"github.com/comity-im/comity/internal/replica"
 	"github.com/comity-im/comity/mimi"
+	"github.com/comity-im/comity/mls"
 	"github.com/comity-im/comity/room"
 )
 
@@ -95,6 +97,42 @@ func TestPendingMessageThatIsRefusedComesBackAsMail(t *testing.T) {
 	}
 	w.Start("a.example")
 	w.Until("the refusal", func() bool { return len(bob.Rejected) == 1 }, bob)
+}
+
+// Only messages for rooms that we follow wait, and not without limit: a client
+// must not fill the disk with what no hub will ever take.
+func TestWhatDoesNotWait(t *testing.T) {
+	w, a, b, _, bob, uri := duo(t, quick)
+	req, err := bob.Encrypt(uri, "x")
+	w.OK(err)
+	body, err := mls.Marshal(req)
+	w.OK(err)
+	a.Stop()
+	for _, other := range []string{"mimi://a.example/r/none", "mimi://nowhere.example/r/none"} {
+		_, pending, err := b.Replica.Submit(t.Context(), bob.User, bob.URI, mimi.MustParseURI(other), body)
+		if pending || !federation.Unreached(err) {
+			t.Errorf("%s: pending %v, %v", other, pending, err)
+		}
+	}
+	if reqs, err := b.Store.Queued(t.Context(), "nowhere.example", 0, 0); err != nil || len(reqs) != 0 {
+		t.Errorf("%d requests are queued, %v", len(reqs), err)
+	}
+	for i := 0; ; i++ {
+		req.AppMessage.PrivateMessage.Ciphertext = fmt.Append(nil, i)
+		body, err := mls.Marshal(req)
+		w.OK(err)
+		_, pending, err := b.Replica.Submit(t.Context(), bob.User, bob.URI, uri, body)
+		if pending {
+			if i > replica.MaxWaiting {
+				t.Fatalf("%d messages wait", i)
+			}
+			continue
+		}
+		if i != replica.MaxWaiting || !federation.Unreached(err) {
+			t.Errorf("message %d: %v", i, err)
+		}
+		break
+	}
 }
 
 func TestUpdatesDoNotWait(t *testing.T) {
