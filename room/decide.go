@@ -16,22 +16,22 @@ func (s *State) decideCommit(sc *mls.StagedCommit, change *Change, pending []mls
 	if len(pending) == 0 {
 		return nil
 	}
+	user := change.Committer.User
+	switch {
+	case sc.External && s.effective.policy.IsBanned(user):
+		return denied("%q is being banned", user)
+	case !sc.External:
+		if _, ok := s.effective.Client(sc.Committer); !ok || !s.effective.policy.IsParticipant(user) {
+			return denied("%q is being removed and cannot commit", change.Committer.Device)
+		}
+	}
 	effective := s.effective
-	if kept := withoutRemoved(sc, pending); len(kept) < len(pending) {
+	if kept := s.withoutRemoved(sc, pending); len(kept) < len(pending) {
 		var err error
 		if effective, err = s.view.project(kept); err != nil {
 			return err
 		}
 		pending = kept
-	}
-	user := change.Committer.User
-	switch {
-	case sc.External && effective.policy.IsBanned(user):
-		return denied("%q is being banned", user)
-	case !sc.External:
-		if _, ok := effective.Client(sc.Committer); !ok || !effective.policy.IsParticipant(user) {
-			return denied("%q is being removed and cannot commit", change.Committer.Device)
-		}
 	}
 	var joiner *Client
 	if sc.External {
@@ -53,11 +53,12 @@ func (s *State) decideCommit(sc *mls.StagedCommit, change *Change, pending []mls
 	return s.checkCovered(sc, change, pending)
 }
 
-// withoutRemoved returns the pending proposals but for those of clients that a
-// member's commit removes without using any of what they proposed. They go with
-// their client: the hub cannot verify membership tags, so one client could make
-// it wait for proposals that no member takes.
-func withoutRemoved(sc *mls.StagedCommit, pending []mls.QueuedProposal) []mls.QueuedProposal {
+// withoutRemoved returns the pending proposals but for what clients proposed
+// about themselves and their user, and which a member's commit removes without
+// using any of it. That goes with the client: the hub cannot verify membership
+// tags, so one client could make it wait for proposals that no member takes.
+// What a client proposed about others stays.
+func (s *State) withoutRemoved(sc *mls.StagedCommit, pending []mls.QueuedProposal) []mls.QueuedProposal {
 	if sc.External {
 		return pending
 	}
@@ -70,7 +71,27 @@ func withoutRemoved(sc *mls.StagedCommit, pending []mls.QueuedProposal) []mls.Qu
 			delete(removed, sc.Proposals[i].Sender)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(pending), func(q mls.QueuedProposal) bool { return removed[q.Sender] })
+	return slices.DeleteFunc(slices.Clone(pending), func(q mls.QueuedProposal) bool {
+		return removed[q.Sender] && s.concernsSender(&q)
+	})
+}
+
+// concernsSender reports whether a member's proposal is about nobody but its
+// sender's user.
+func (s *State) concernsSender(q *mls.QueuedProposal) bool {
+	sender, ok := s.view.Client(q.Sender.Leaf)
+	if !ok {
+		return false
+	}
+	switch q.Proposal.Type {
+	case mls.ProposalUpdate, mls.ProposalSelfRemove:
+		return true
+	case mls.ProposalRemove:
+		c, ok := s.view.Client(q.Proposal.Remove.Removed)
+		return ok && c.User == sender.User
+	}
+	moves := s.view.movesOf(&q.Proposal)
+	return len(moves) > 0 && !slices.ContainsFunc(moves, func(m roleMove) bool { return m.user != sender.User })
 }
 
 // checkCovered verifies that a commit leaves no accepted proposal behind. Not

@@ -278,6 +278,26 @@ func TestSpoiltProposals(t *testing.T) {
 	}
 }
 
+// TestBanIsNotShakenOff: one who is being banned can't get rid of that by
+// removing the client that proposed it.
+func TestBanIsNotShakenOff(t *testing.T) {
+	w := groupWorld(t)
+	bob := user("bob@b.example")
+	w.want(w.commit("alice/1", mls.CommitOptions{Proposals: []mls.Proposal{
+		w.participants([]Participant{{bob, RoleAdmin}}, nil, nil)}}), "bob is admin", nil)
+	for _, to := range []uint32{RoleBanned, RoleMember} {
+		w.ok(w.propose("alice/1", append([]mls.Proposal{w.participants([]Participant{{bob, to}}, nil, nil)},
+			map[uint32][]mls.Proposal{RoleBanned: {w.remove("bob@b.example/1")}}[to]...)...))
+		v := w.commit("bob@b.example/1", mls.CommitOptions{SkipPending: true, Proposals: []mls.Proposal{w.remove("alice/1")}})
+		if !errors.Is(v.hub, ErrNotAllowed) {
+			t.Errorf("role %d: bob removes alice's client instead: %v", to, v.hub)
+		}
+		w = groupWorld(t)
+		w.want(w.commit("alice/1", mls.CommitOptions{Proposals: []mls.Proposal{
+			w.participants([]Participant{{bob, RoleAdmin}}, nil, nil)}}), "bob is admin", nil)
+	}
+}
+
 // TestLeaveIsWhole: a commit does not take one half of a leave.
 func TestLeaveIsWhole(t *testing.T) {
 	w := groupWorld(t)
