@@ -44,7 +44,7 @@ func TestBadInputFullDisk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts real processes")
 	}
-	bin, dir := badBinary(t), badDir(t)
+	bin, dir := binary(t), shortDir(t)
 	f, err := fleet.New(fleet.Config{Binary: bin, Dir: dir, Domains: []string{"a.example", "b.example"}, LogLevel: "info"})
 	ok(t, err)
 	w := &badWorld{t: t, fleet: f}

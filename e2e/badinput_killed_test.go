@@ -114,7 +114,7 @@ func TestBadInputKilledDevice(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts real processes")
 	}
-	bin, dir := badBinary(t), badDir(t)
+	bin, dir := binary(t), shortDir(t)
 	w := newBadWorld(t, bin, filepath.Join(dir, "fleet"), "a.example", "b.example")
 	anna, bob := w.member("anna", "a.example"), w.member("bob", "b.example")
 	p := w.provider("b.example")

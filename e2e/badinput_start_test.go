@@ -61,7 +61,7 @@ func refusesStart(t *testing.T, bin, config string, code int, says []string, fla
 // newConfig writes a good configuration of a provider that is not started.
 func newConfig(t *testing.T, bin, domain string) *fleet.Provider {
 	t.Helper()
-	f, err := fleet.New(fleet.Config{Binary: bin, Dir: badDir(t), Domains: []string{domain}})
+	f, err := fleet.New(fleet.Config{Binary: bin, Dir: shortDir(t), Domains: []string{domain}})
 	ok(t, err)
 	return f.Providers[0]
 }
@@ -135,7 +135,7 @@ format = "poem"`, []string{"domain:", "data_dir is missing", "listen:", "client_
 
 // testOccupied: what is in use by another process.
 func testOccupied(t *testing.T, bin string) {
-	w := newBadWorld(t, bin, badDir(t), "a.example")
+	w := newBadWorld(t, bin, shortDir(t), "a.example")
 	p := w.provider("a.example")
 	w.settle()
 	t.Run("data directory", func(t *testing.T) {
@@ -188,7 +188,7 @@ func testOccupied(t *testing.T, bin string) {
 
 // testDamage: a database that is damaged is not served.
 func testDamage(t *testing.T, bin string) {
-	w := newBadWorld(t, bin, badDir(t), "a.example")
+	w := newBadWorld(t, bin, shortDir(t), "a.example")
 	p := w.provider("a.example")
 	root := w.device("root", "a.example")
 	anna := w.device("anna", "a.example")

@@ -37,7 +37,7 @@ func TestBadInput(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts real processes")
 	}
-	bin := badBinary(t)
+	bin := binary(t)
 	t.Run("configuration", func(t *testing.T) { testConfig(t, bin) })
 	t.Run("occupied", func(t *testing.T) { testOccupied(t, bin) })
 	t.Run("damaged", func(t *testing.T) { testDamage(t, bin) })
@@ -85,7 +85,7 @@ func TestBadInput(t *testing.T) {
 // where mallory is removed.
 func newBadScene(t *testing.T, bin string) *badScene {
 	t.Helper()
-	w := newBadWorld(t, bin, badDir(t), "a.example", "b.example", "c.example")
+	w := newBadWorld(t, bin, shortDir(t), "a.example", "b.example", "c.example")
 	s := &badScene{w: w}
 	s.root, s.erin = w.device("root", "a.example"), w.device("erin", "a.example")
 	s.dave, s.mallory = w.device("dave", "b.example"), w.device("mallory", "b.example")

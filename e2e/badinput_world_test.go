@@ -12,8 +12,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -28,37 +26,6 @@ import (
 
 // badPatience bounds every wait of these tests.
 const badPatience = 30 * time.Second
-
-// badBinary returns the comity binary: $COMITY_BINARY, or one that is built
-// for this test.
-func badBinary(t *testing.T) string {
-	t.Helper()
-	if bin := os.Getenv("COMITY_BINARY"); bin != "" {
-		return bin
-	}
-	bin := filepath.Join(t.TempDir(), "comity")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, module+"/cmd/comity")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return bin
-}
-
-// badDir returns a folder with a path that is short enough for a socket.
-func badDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "bad")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // A badWorld is a fleet of running providers, and what is known of them.
 type badWorld struct {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -64,11 +66,43 @@ func newUserAdd() *cobra.Command {
 }
 
 func newUserList() *cobra.Command {
+	return newList("List users and their devices",
+		func(ctx context.Context, c *admin.Client, after *admin.User) ([]admin.User, error) {
+			if after == nil {
+				return c.Users(ctx, "")
+			}
+			return c.Users(ctx, after.User)
+		},
+		func(w io.Writer, u *admin.User) {
+			fmt.Fprintln(w, u.User)
+			for _, d := range u.Devices {
+				fmt.Fprintln(w, " ", d)
+			}
+		})
+}
+
+func newRoom() *cobra.Command {
+	cmd := &cobra.Command{Use: "room", Short: "Look at the rooms that a running provider holds"}
+	cmd.AddCommand(newList("List rooms with their hub, epoch and number of events",
+		func(ctx context.Context, c *admin.Client, after *admin.Room) ([]admin.Room, error) {
+			if after == nil {
+				return c.Rooms(ctx, "")
+			}
+			return c.Rooms(ctx, after.Room)
+		},
+		func(w io.Writer, r *admin.Room) {
+			fmt.Fprintf(w, "%s  hub %s  epoch %d  events %d\n", r.Room, r.Hub, r.Epoch, r.Head)
+		}))
+	return cmd
+}
+
+// newList returns a command that prints all of what page gives, page by page.
+func newList[T any](short string, page func(ctx context.Context, c *admin.Client, after *T) ([]T, error), row func(w io.Writer, item *T)) *cobra.Command {
 	var config string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List users and their devices",
+		Short: short,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(config)
@@ -77,83 +111,31 @@ func newUserList() *cobra.Command {
 			}
 			c := admin.NewClient(cfg.DataDir)
 			defer c.Close()
-			users, err := all(func(after *admin.User) ([]admin.User, error) {
-				if after == nil {
-					return c.Users(cmd.Context(), "")
+			items := []T{}
+			for {
+				var last *T
+				if len(items) > 0 {
+					last = &items[len(items)-1]
 				}
-				return c.Users(cmd.Context(), after.User)
-			})
-			if err != nil {
-				return err
+				more, err := page(cmd.Context(), c, last)
+				if err != nil {
+					return err
+				}
+				if len(more) == 0 {
+					break
+				}
+				items = append(items, more...)
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), users)
+				return printJSON(cmd.OutOrStdout(), items)
 			}
-			for _, u := range users {
-				fmt.Fprintln(cmd.OutOrStdout(), u.User)
-				for _, d := range u.Devices {
-					fmt.Fprintln(cmd.OutOrStdout(), " ", d)
-				}
+			for i := range items {
+				row(cmd.OutOrStdout(), &items[i])
 			}
 			return nil
 		},
 	}
 	configFlag(cmd, &config)
 	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-// all reads a listing page by page.
-func all[T any](page func(after *T) ([]T, error)) ([]T, error) {
-	out := []T{}
-	for {
-		var last *T
-		if len(out) > 0 {
-			last = &out[len(out)-1]
-		}
-		rows, err := page(last)
-		if err != nil || len(rows) == 0 {
-			return out, err
-		}
-		out = append(out, rows...)
-	}
-}
-
-func newRoom() *cobra.Command {
-	cmd := &cobra.Command{Use: "room", Short: "Look at the rooms that a running provider holds"}
-	var config string
-	var asJSON bool
-	list := &cobra.Command{
-		Use:   "list",
-		Short: "List rooms with their hub, epoch and number of events",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(config)
-			if err != nil {
-				return err
-			}
-			c := admin.NewClient(cfg.DataDir)
-			defer c.Close()
-			rooms, err := all(func(after *admin.Room) ([]admin.Room, error) {
-				if after == nil {
-					return c.Rooms(cmd.Context(), "")
-				}
-				return c.Rooms(cmd.Context(), after.Room)
-			})
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), rooms)
-			}
-			for _, r := range rooms {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  hub %s  epoch %d  events %d\n", r.Room, r.Hub, r.Epoch, r.Head)
-			}
-			return nil
-		},
-	}
-	configFlag(list, &config)
-	jsonFlag(list, &asJSON)
-	cmd.AddCommand(list)
 	return cmd
 }
