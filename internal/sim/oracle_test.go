@@ -49,8 +49,10 @@ type track struct {
 	uri    mimi.URI
 	state  *room.State
 	joined map[string]uint64 // device → epoch in which its membership began
-	events []event           // of the hub's log; events[i] has position i+1
-	hashes map[store.Hash]int
+	// lastOut is the epoch that began without some device of the one before.
+	lastOut uint64
+	events  []event // of the hub's log; events[i] has position i+1
+	hashes  map[store.Hash]int
 	// follows lists for each provider the events that belong into its log,
 	// as indices of events; checked says how many of them it has.
 	follows map[string][]int
@@ -73,6 +75,9 @@ type event struct {
 	// anew since, by an external commit in place of their own leaf, and so given
 	// up what they had not read.
 	spared map[string]bool
+	// refusable: it was encrypted before some device was removed, and may be that
+	// device's. refused: it was, as a device that refused it says.
+	refusable, refused bool
 }
 
 // A history is the messages that a device has, up to entry seq.
@@ -285,6 +290,7 @@ func (tr *track) add(e *store.Event) error {
 	if c := effects.Change; c != nil {
 		for _, d := range c.RemovedClients {
 			delete(tr.joined, d.Device.String())
+			tr.lastOut = c.Epoch
 			if d.Device == c.Committer.Device {
 				tr.spare(d.Device.String())
 			}
@@ -294,6 +300,7 @@ func (tr *track) add(e *store.Event) error {
 		}
 	}
 	if kind == mimi.FanoutApplication {
+		x.refusable = x.epoch < tr.lastOut
 		x.readers = map[string]bool{}
 		for d, since := range tr.joined {
 			if since <= x.epoch {
@@ -429,10 +436,12 @@ func (o *oracle) checkDevice(tr *track, d *device) error {
 		}
 		have := i < len(h.at) && h.at[i] == int64(x.Timestamp)
 		switch reader := x.readers[d.uri.String()]; {
+		case have && x.refused:
+			return fmt.Errorf("it took the message at position %d of the hub, which another device refused", n+1)
 		case have && !reader && tr.said[n].Device != d.uri:
 			// Its own it knows anyway, also from an earlier membership.
 			return fmt.Errorf("the message at position %d of the hub was not for it", n+1)
-		case !have && reader && !x.spared[d.uri.String()]:
+		case !have && reader && !x.refused && !x.spared[d.uri.String()]:
 			return fmt.Errorf("the message at position %d of the hub is missing; it has applied %d of its provider, and has %d messages",
 				n+1, r.Position, len(h.at))
 		}
@@ -451,11 +460,7 @@ func (o *oracle) checkEntry(tr *track, d *device, h *history, e *client.Entry) e
 		return fmt.Errorf("it follows %d", h.seq)
 	}
 	h.seq = e.Seq
-	switch e.Kind {
-	case client.EntryProblem:
-		return e.Problem
-	case client.EntryMessage:
-	default:
+	if e.Kind == client.EntryChange {
 		return nil
 	}
 	ms := e.Time.UnixMilli()
@@ -467,6 +472,15 @@ func (o *oracle) checkEntry(tr *track, d *device, h *history, e *client.Entry) e
 		}
 		return 0
 	})
+	if e.Kind == client.EntryProblem {
+		// A hub can't tell which of a user's devices sent a message. One that was
+		// on its way while its device was removed is refused, by all.
+		if !found || e.Problem.Code != client.ProblemSender || !tr.events[n].refusable {
+			return e.Problem
+		}
+		tr.events[n].refused = true
+		return nil
+	}
 	if !found {
 		return fmt.Errorf("a message of %v, when the hub accepted nothing", e.Time)
 	}

@@ -430,7 +430,8 @@ func TestTidy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := int64(restartPages+2*checkpointPages) * (pageSize + 24); info.Size() > most {
+	// Readers delay a restart by a little; without one there would be over 300 MB.
+	if most := int64(restartPages+restartPages/2) * (pageSize + 24); info.Size() > most {
 		t.Errorf("the WAL has %d bytes, at most %d are wanted", info.Size(), most)
 	}
 }
