@@ -330,7 +330,8 @@ func (d *device) observe(e client.Event) {
 			d.w.fault("%s reports: %v", d.name, e.Err)
 		}
 	case client.EventEntry:
-		if e.Entry.Kind == client.EntryProblem {
+		// Whether a sender was rightly refused is for checkEntry to judge.
+		if e.Entry.Kind == client.EntryProblem && e.Entry.Problem.Code != client.ProblemSender {
 			d.w.fault("%s in %v, position %d: %v", d.name, e.Room, e.Entry.Position, e.Entry.Problem)
 		}
 	}
