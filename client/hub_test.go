@@ -310,12 +310,12 @@ func (h *testHub) create(d *testDevice, body []byte) (int, []byte) {
 		if old.answers[hash] == nil {
 			return problem(409, local.CodeConflict, "room exists")
 		}
-		return answer(local.RoomCreated{Room: state.Room().String()})
+		return 201, nil
 	}
 	h.rooms[state.Room().String()] = &testRoom{state: state, answers: map[[32]byte][]byte{hash: {1}},
 		windows: map[string][]window{d.device.String(): {{from: 1}}}}
 	h.pump()
-	return answer(local.RoomCreated{Room: state.Room().String()})
+	return 201, nil
 }
 
 func (h *testHub) keyMaterial(d *testDevice, body []byte) (int, []byte) {

@@ -9,8 +9,8 @@ import (
 // A CreateRoomRequest asks the device's own provider to be the hub of a new
 // room. The room's URI, policy and participants are in the group's
 // GroupContext; the group has no member but the device that asks, and is at
-// epoch 0. The answer is 201 with a RoomCreated, or 409 if the URI is taken
-// by another group; the same request again is answered like the first.
+// epoch 0. The answer is 201 without a body, or 409 if the URI is taken by
+// another group; the same request again is answered like the first.
 //
 //	struct {
 //	    GroupInfo groupInfo;
@@ -32,9 +32,4 @@ func (m *CreateRoomRequest) UnmarshalTLS(r *tlspl.Reader) {
 	*m = CreateRoomRequest{}
 	r.Value(&m.GroupInfo)
 	r.Value(&m.RatchetTree)
-}
-
-// RoomCreated is the JSON answer to a CreateRoomRequest.
-type RoomCreated struct {
-	Room string `json:"room"` // identifier URI of the room
 }
