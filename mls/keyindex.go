@@ -1,128 +1,136 @@
 package mls
 
 import (
-	"bytes"
 	"hash/maphash"
-	"math/bits"
-	"slices"
+	"sync"
 )
 
-// A keyIndex maps public keys to positions in one tree. It is a hash trie
-// whose versions share structure: an edit copies the few trie nodes it
-// touches, and a tree that was frozen keeps its version. The hash is seeded
-// per process, so nobody can choose keys that collide.
+// A keyIndex finds the node that has a public key. All versions of a tree
+// share one: an entry says only that some version has the key at a position,
+// and a look-up asks the version at hand whether it does. Adding is therefore
+// all that an edit does, nothing is copied for it, and an entry takes 8
+// octets.
+//
+// It is safe for concurrent use. The hash is seeded per process, so nobody
+// can choose keys that collide.
 type keyIndex struct {
 	seed maphash.Seed
-	root *keyTrie
+
+	mu    sync.RWMutex
+	slots []uint64 // tag<<32 | position<<2 | kind; 0: free
+	used  int
 }
 
-// A keyTrie has one slot for each bit set in bitmap. Below the last hash bits
-// bitmap is zero and the slots are a plain list.
-type keyTrie struct {
-	owner  *treeEdit
-	bitmap uint32
-	slots  []keySlot
-}
-
-// A keySlot holds a subtrie, or a key and its position.
-type keySlot struct {
-	sub   *keyTrie
-	key   []byte
-	value uint32
-}
-
+// The kinds of keys.
 const (
-	keyTrieBits = 5
-	keyTrieEnd  = 64
+	encryptionKind = 1 // position is a nodeIndex
+	signatureKind  = 2 // position is a LeafIndex
 )
 
-func newKeyIndex(seed maphash.Seed) keyIndex { return keyIndex{seed: seed, root: &keyTrie{}} }
-
-// get returns the position of key.
-func (x *keyIndex) get(key []byte) (uint32, bool) {
-	h := maphash.Bytes(x.seed, key)
-	n := x.root
-	for shift := 0; ; shift += keyTrieBits {
-		i, ok := n.find(h, shift, key)
-		if !ok {
-			return 0, false
-		}
-		if s := &n.slots[i]; s.sub == nil {
-			return s.value, bytes.Equal(s.key, key)
-		} else {
-			n = s.sub
-		}
-	}
+// newKeyIndex returns an index with room for n keys.
+func newKeyIndex(n int) *keyIndex {
+	return &keyIndex{seed: maphash.MakeSeed(), slots: make([]uint64, n+n/4+8)}
 }
 
-// insert records the position of key and reports whether it was new. A key
-// that is present keeps its position.
-func (x *keyIndex) insert(e *treeEdit, key []byte, value uint32) bool {
-	if _, ok := x.get(key); ok {
-		return false
-	}
-	x.root = x.add(x.root, e, maphash.Bytes(x.seed, key), 0, keySlot{key: key, value: value})
-	return true
+// tag returns the hash of a key: where to look for it, and by what.
+func (x *keyIndex) tag(kind uint32, key string) uint32 {
+	h := maphash.String(x.seed, key)
+	return uint32(h>>32) ^ uint32(h)*kind
 }
 
-// remove forgets key.
-func (x *keyIndex) remove(e *treeEdit, key []byte) {
-	if _, ok := x.get(key); ok {
-		x.root = x.root.drop(e, maphash.Bytes(x.seed, key), 0, key)
-	}
-}
+// slot returns where entries with a tag begin.
+func (x *keyIndex) slot(tag uint32) int { return int(uint64(tag) * uint64(len(x.slots)) >> 32) }
 
-// find returns the slot where key is, or must be looked for.
-func (n *keyTrie) find(h uint64, shift int, key []byte) (int, bool) {
-	if shift >= keyTrieEnd {
-		i := slices.IndexFunc(n.slots, func(s keySlot) bool { return bytes.Equal(s.key, key) })
-		return i, i >= 0
-	}
-	bit := uint32(1) << (h >> shift & (1<<keyTrieBits - 1))
-	return bits.OnesCount32(n.bitmap & (bit - 1)), n.bitmap&bit != 0
-}
-
-func (n *keyTrie) own(e *treeEdit) *keyTrie {
-	if n.owner == e {
-		return n
-	}
-	return &keyTrie{owner: e, bitmap: n.bitmap, slots: slices.Clone(n.slots)}
-}
-
-// add inserts a key that is not in the trie.
-func (x *keyIndex) add(n *keyTrie, e *treeEdit, h uint64, shift int, s keySlot) *keyTrie {
-	n = n.own(e)
-	if shift >= keyTrieEnd {
-		n.slots = append(n.slots, s)
-		return n
-	}
-	i, taken := n.find(h, shift, s.key)
-	if !taken {
-		n.bitmap |= 1 << (h >> shift & (1<<keyTrieBits - 1))
-		n.slots = slices.Insert(n.slots, i, s)
-		return n
-	}
-	sub := n.slots[i].sub
-	if sub == nil {
-		sub = x.add(&keyTrie{owner: e}, e, maphash.Bytes(x.seed, n.slots[i].key), shift+keyTrieBits, n.slots[i])
-	}
-	n.slots[i] = keySlot{sub: x.add(sub, e, h, shift+keyTrieBits, s)}
-	return n
-}
-
-// drop removes a key that is in the trie.
-func (n *keyTrie) drop(e *treeEdit, h uint64, shift int, key []byte) *keyTrie {
-	n = n.own(e)
-	i, _ := n.find(h, shift, key)
-	if sub := n.slots[i].sub; sub != nil {
-		if sub = sub.drop(e, h, shift+keyTrieBits, key); len(sub.slots) > 0 {
-			n.slots[i].sub = sub
-			return n
+// find returns the first position for which has returns true, among those
+// that the key may have.
+func (x *keyIndex) find(kind uint32, key string, has func(position uint32) bool) (uint32, bool) {
+	tag := x.tag(kind, key)
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for i := x.slot(tag); x.slots[i] != 0; i = (i + 1) % len(x.slots) {
+		s := x.slots[i]
+		if uint32(s>>32) == tag && uint32(s)&3 == kind && has(uint32(s)>>2) {
+			return uint32(s) >> 2, true
 		}
 	}
-	n.slots = slices.Delete(n.slots, i, i+1)
-	if shift < keyTrieEnd {
-		n.bitmap &^= 1 << (h >> shift & (1<<keyTrieBits - 1))
+	return 0, false
+}
+
+// add notes that a version has a key at a position.
+func (x *keyIndex) add(kind uint32, key string, position uint32) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.used+x.used/4 >= len(x.slots)-1 {
+		old := x.slots
+		x.slots = make([]uint64, len(old)+len(old)/2)
+		x.used = 0
+		for _, s := range old {
+			if s != 0 {
+				x.put(s)
+			}
+		}
 	}
-	return n
+	x.put(uint64(x.tag(kind, key))<<32 | uint64(position)<<2 | uint64(kind))
+}
+
+func (x *keyIndex) put(s uint64) {
+	i := x.slot(uint32(s >> 32))
+	for ; x.slots[i] != 0; i = (i + 1) % len(x.slots) {
+		if x.slots[i] == s {
+			return
+		}
+	}
+	x.slots[i] = s
+	x.used++
+}
+
+func (x *keyIndex) addLeaf(l LeafIndex, e *leafEntry) {
+	x.add(encryptionKind, e.encryptionKey(), uint32(leafPosition(l)))
+	x.add(signatureKind, e.signatureKey(), uint32(l))
+}
+
+func (x *keyIndex) addParent(at nodeIndex, key string) { x.add(encryptionKind, key, uint32(at)) }
+
+// wasteful reports whether much more is in the index than t needs: the keys
+// of versions that are gone.
+func (x *keyIndex) wasteful(t *tree) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.used > 4*t.size()+64 // t has at most three keys for a member
+}
+
+// buildIndex returns an index of what is in t.
+func (t *tree) buildIndex() *keyIndex {
+	n := 2 * t.size()
+	for range t.parents() {
+		n++
+	}
+	x := newKeyIndex(n)
+	for l, e := range t.entries() {
+		x.addLeaf(l, e)
+	}
+	for at, raw := range t.parents() {
+		key, _ := cutOpaque(raw)
+		x.addParent(at, key)
+	}
+	return x
+}
+
+// findEncryptionKey returns the node that has an encryption key.
+func (t *tree) findEncryptionKey(key []byte) (nodeIndex, bool) {
+	k := string(key)
+	x, ok := t.index.Load().find(encryptionKind, k, func(x uint32) bool {
+		return t.has(nodeIndex(x)) && t.encryptionKey(nodeIndex(x)) == k
+	})
+	return nodeIndex(x), ok
+}
+
+// findSignatureKey returns the leaf that has a signature key.
+func (t *tree) findSignatureKey(key []byte) (LeafIndex, bool) {
+	k := string(key)
+	l, ok := t.index.Load().find(signatureKind, k, func(l uint32) bool {
+		e := t.entry(LeafIndex(l))
+		return e != nil && e.signatureKey() == k
+	})
+	return LeafIndex(l), ok
 }

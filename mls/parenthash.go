@@ -35,7 +35,7 @@ func (t *tree) mergePath(l LeafIndex, keys [][]byte) ([]byte, error) {
 		return nil, fmt.Errorf("path of %d nodes where the filtered direct path of leaf %d has %d", len(keys), l, len(filtered))
 	}
 	for i, key := range keys {
-		if x, ok := t.encryption.get(key); ok {
+		if x, ok := t.findEncryptionKey(key); ok {
 			return nil, fmt.Errorf("key %d of the path is that of node %d: %w", i, x, errDuplicateKey)
 		}
 	}
@@ -43,13 +43,12 @@ func (t *tree) mergePath(l LeafIndex, keys [][]byte) ([]byte, error) {
 	hash := []byte{}
 	for i, x := range slices.Backward(filtered) {
 		p := &ParentNode{EncryptionKey: keys[i], ParentHash: hash}
-		if err := t.setParent(x, p); err != nil {
+		if err := t.setParent(l, x, p); err != nil {
 			return nil, err
 		}
-		s := copathChild(x, l)
 		// Nothing is unmerged at a new node, so the sibling's original tree
 		// hash is its present one.
-		hash = t.parentHash(p, t.hash(t.node(s), s))
+		hash = t.parentHash(p, t.hash(copathChild(x, l)))
 	}
 	return hash, nil
 }
@@ -58,46 +57,36 @@ func (t *tree) mergePath(l LeafIndex, keys [][]byte) ([]byte, error) {
 // exactly one node below it carries its parent hash and was updated together
 // with it (section 7.9.2).
 func (t *tree) verifyParentHashes() error {
-	return t.verifyParentHashesBelow(t.root, rootPosition(t.depth))
-}
-
-func (t *tree) verifyParentHashesBelow(n *treeNode, x nodeIndex) error {
-	if n.isLeaf() {
-		return nil
-	}
-	if n.parent != nil {
+	for x, raw := range t.parents() {
+		p := decodeParent(raw)
 		links := 0
-		if t.linked(n.parent, n.left, x.left(), n.right, x.right()) {
+		if t.linked(p, x.left(), x.right()) {
 			links++
 		}
-		if t.linked(n.parent, n.right, x.right(), n.left, x.left()) {
+		if t.linked(p, x.right(), x.left()) {
 			links++
 		}
 		if links != 1 {
 			return fmt.Errorf("node %d is linked by parent hash to %d nodes below it, where exactly one is right", x, links)
 		}
 	}
-	if err := t.verifyParentHashesBelow(n.left, x.left()); err != nil {
-		return err
-	}
-	return t.verifyParentHashesBelow(n.right, x.right())
+	return nil
 }
 
-// linked reports whether some node at or below the child c (at cx) of the
-// parent p has a parent hash that is valid with respect to p; s (at sx) is
-// the other child.
+// linked reports whether some node at or below the child c of the parent p
+// has a parent hash that is valid with respect to p; s is the other child.
 //
 // Such a node D is all of c's resolution but for the leaves that are unmerged
 // at p. That leaves at most one candidate, and a resolution with more nodes
 // than that is not walked to its end.
-func (t *tree) linked(p *ParentNode, c *treeNode, cx nodeIndex, s *treeNode, sx nodeIndex) bool {
-	unmerged := below(p.UnmergedLeaves, cx)
-	var d *treeNode
+func (t *tree) linked(p *ParentNode, c, s nodeIndex) bool {
+	unmerged := below(p.UnmergedLeaves, c)
+	var d nodeIndex
 	count, others := 0, 0
-	t.resolve(c, cx, func(x nodeIndex, n *treeNode) bool {
+	t.resolve(c, func(x nodeIndex) bool {
 		count++
-		if !n.isLeaf() || !containsLeaf(unmerged, x.leaf()) {
-			d = n
+		if !x.isLeaf() || !containsLeaf(unmerged, x.leaf()) {
+			d = x
 			others++
 		}
 		return others <= 1 && count <= len(unmerged)+1
@@ -106,15 +95,16 @@ func (t *tree) linked(p *ParentNode, c *treeNode, cx nodeIndex, s *treeNode, sx 
 		return false
 	}
 	var carried []byte
-	switch {
-	case d.parent != nil:
-		carried = d.parent.ParentHash
-	case d.leaf.Source == LeafSourceCommit:
-		carried = d.leaf.ParentHash
-	default:
-		return false
+	if d.isLeaf() {
+		leaf := t.leaf(d.leaf())
+		if leaf.Source != LeafSourceCommit {
+			return false
+		}
+		carried = leaf.ParentHash
+	} else {
+		carried = t.parent(d).ParentHash
 	}
-	return bytes.Equal(carried, t.parentHash(p, t.hashWithout(s, sx, p.UnmergedLeaves)))
+	return bytes.Equal(carried, t.parentHash(p, t.hashWithout(s, p.UnmergedLeaves)))
 }
 
 func containsLeaf(increasing []LeafIndex, l LeafIndex) bool {

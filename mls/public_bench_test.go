@@ -68,14 +68,15 @@ func BenchmarkPublicGroupCommitFloor(b *testing.B) {
 			a := m.PublicMessage.authenticated()
 			leaf := &a.Content.Commit.Path.LeafNode
 			t := w.group.state.tree
+			raw, root := string(mustMarshal(leaf)), t.rawParent(rootPosition(t.depth))
 			depth := depthFor(LeafIndex(n - 1))
 			for b.Loop() {
 				noError(b, w.group.state.verifyContent(a))
 				noError(b, leaf.VerifySignature(1, w.group.state.GroupID(), 1))
-				t.leafTreeHash(leaf, 1)
+				t.leafTreeHash(raw, 1)
 				for range depth {
-					t.parentTreeHash(t.root.parent, leaf.SignatureKey, leaf.SignatureKey)
-					t.parentHash(t.root.parent, leaf.SignatureKey)
+					t.parentTreeHash(root, leaf.SignatureKey, leaf.SignatureKey)
+					t.parentHash(t.rootParent(), leaf.SignatureKey)
 				}
 			}
 		})

@@ -147,7 +147,7 @@ func TestInvalidCommits(t *testing.T) {
 		}},
 		{"ValSem103 encryption key of a parent", ErrInvalidProposal, func(w *hubWorld) *MLSMessage {
 			p := w.newParty("p")
-			w.newKeyPackage(p, func(kp *KeyPackage) { kp.LeafNode.EncryptionKey = w.group.state.tree.root.parent.EncryptionKey })
+			w.newKeyPackage(p, func(kp *KeyPackage) { kp.LeafNode.EncryptionKey = w.group.state.tree.rootParent().EncryptionKey })
 			return w.spoiled(w.who[1], w.value(AddProposal(p.keyPackage))...)
 		}},
 		{"ValSem104 member is added again", ErrInvalidProposal, func(w *hubWorld) *MLSMessage {
@@ -383,7 +383,7 @@ func TestInvalidCommits(t *testing.T) {
 			return w.leafOf(func(l *LeafNode) { l.EncryptionKey = w.group.state.tree.leaf(2).EncryptionKey })
 		}},
 		{"ValSem207 path has the key of a parent", errDuplicateKey, func(w *hubWorld) *MLSMessage {
-			return w.pathOf(func(p *UpdatePath) { p.Nodes[0].EncryptionKey = w.group.state.tree.root.parent.EncryptionKey })
+			return w.pathOf(func(p *UpdatePath) { p.Nodes[0].EncryptionKey = w.group.state.tree.rootParent().EncryptionKey })
 		}},
 		{"ValSem207 path has the key of a leaf", errDuplicateKey, func(w *hubWorld) *MLSMessage {
 			return w.pathOf(func(p *UpdatePath) { p.Nodes[1].EncryptionKey = w.group.state.tree.leaf(0).EncryptionKey })

@@ -61,48 +61,83 @@ func (s *State) records(r *Records, since *State) {
 		return
 	}
 	r.Put = append(r.Put, Record{keyState, mustMarshal((*stateRecord)(s))})
-	var old *treeNode
-	oldDepth := s.tree.depth
+	old, oldGroup := (*page)(nil), 0
 	if since != nil {
-		old, oldDepth = since.tree.root, since.tree.depth
+		old, oldGroup = since.tree.root, topGroup(since.tree.depth)
 	}
-	top := max(s.tree.depth, oldDepth)
-	diffNodes(r, alignRoot(old, oldDepth, top), alignRoot(s.tree.root, s.tree.depth, top), rootPosition(top))
+	group := topGroup(s.tree.depth)
+	top := max(group, oldGroup)
+	diffPages(r, raise(old, oldGroup, top), raise(s.tree.root, group, top), 0, top)
 }
 
-// alignRoot returns the root of a tree as if the tree had depth top: it
-// becomes the leftmost subtree of that height.
-func alignRoot(root *treeNode, depth, top int) *treeNode {
-	for ; root != nil && depth < top; depth++ {
-		root = &treeNode{left: root}
+// raise returns the root page of a tree as if it had the height top: it
+// becomes the leftmost page below.
+func raise(root *page, group, top int) *page {
+	for ; root != nil && group < top; group++ {
+		root = &page{kids: &[pageWidth]*page{root}}
 	}
 	return root
 }
 
-// diffNodes appends the changes between two versions of the node at x; nil
-// stands for a blank subtree. Subtrees that both versions share are skipped.
-func diffNodes(r *Records, old, now *treeNode, x nodeIndex) {
+// diffPages appends the changes between two versions of the page of the given
+// height whose leftmost leaf is first. nil stands for a blank page. Pages
+// that both versions share are skipped.
+func diffPages(r *Records, old, now *page, first LeafIndex, group int) {
 	if old == now {
 		return
 	}
-	var was, is treeNode
-	if old != nil {
-		was = *old
+	if old == nil {
+		old = new(page)
 	}
-	if now != nil {
-		is = *now
+	if now == nil {
+		now = new(page)
 	}
-	if was.leaf != is.leaf || was.parent != is.parent {
-		n := Node{Leaf: is.leaf, Parent: is.parent}
-		if key := positionKey(keyNode, uint32(x)); n.Blank() {
-			r.Delete = append(r.Delete, key)
-		} else {
-			r.Put = append(r.Put, Record{key, mustMarshal(&n)})
+	for j := 1; j < pageWidth; j++ {
+		if was, is := old.parent(j), now.parent(j); was != is {
+			r.node(nodeIndex(2*(first+LeafIndex(j)<<(pageLevels*group))-1), NodeTypeParent, is)
 		}
 	}
-	if !x.isLeaf() {
-		diffNodes(r, was.left, is.left, x.left())
-		diffNodes(r, was.right, is.right, x.right())
+	if old.leaves != nil || now.leaves != nil {
+		var none [pageWidth]*leafEntry
+		was, is := &none, &none
+		if old.leaves != nil {
+			was = old.leaves
+		}
+		if now.leaves != nil {
+			is = now.leaves
+		}
+		for i := range is {
+			switch {
+			case was[i] == is[i]:
+			case is[i] == nil:
+				r.node(leafPosition(first+LeafIndex(i)), NodeTypeLeaf, "")
+			default:
+				r.node(leafPosition(first+LeafIndex(i)), NodeTypeLeaf, is[i].raw)
+			}
+		}
+	}
+	if old.kids != nil || now.kids != nil {
+		var none [pageWidth]*page
+		was, is := &none, &none
+		if old.kids != nil {
+			was = old.kids
+		}
+		if now.kids != nil {
+			is = now.kids
+		}
+		for i := range is {
+			diffPages(r, was[i], is[i], first+LeafIndex(i)<<(pageLevels*group), group-1)
+		}
+	}
+}
+
+// node appends the new content of a tree node, "" for a blank one.
+func (r *Records) node(x nodeIndex, t NodeType, raw string) {
+	key := positionKey(keyNode, uint32(x))
+	if raw == "" {
+		r.Delete = append(r.Delete, key)
+	} else {
+		r.Put = append(r.Put, Record{key, append([]byte{byte(t)}, raw...)})
 	}
 }
 

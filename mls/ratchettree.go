@@ -173,12 +173,29 @@ func (t RatchetTree) buildTree(s *suite) (*tree, error) {
 		last++ // the last node is a parent; its right subtree is blank
 	}
 	out := blankTree(s, depthFor(last))
-	if err := t.fill(out, out.root, rootPosition(out.depth)); err != nil {
-		return nil, err
+	nodes := 0
+	for i := range t {
+		if !t[i].Blank() {
+			nodes++
+		}
+	}
+	out.index.Store(newKeyIndex(nodes + (len(t)+1)/2)) // a leaf has two keys
+	for i := range t {
+		x := nodeIndex(i)
+		switch n := &t[i]; {
+		case n.Leaf != nil:
+			if err := out.setLeaf(x.leaf(), n.Leaf); err != nil {
+				return nil, err
+			}
+		case n.Parent != nil:
+			if err := out.setParent(x.firstLeaf(), x, n.Parent); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for i := range t {
 		if p := t[i].Parent; p != nil {
-			if err := out.checkUnmerged(nodeIndex(i), p); err != nil {
+			if err := t.checkUnmerged(out, nodeIndex(i), p); err != nil {
 				return nil, err
 			}
 		}
@@ -186,62 +203,26 @@ func (t RatchetTree) buildTree(s *suite) (*tree, error) {
 	return out, nil
 }
 
-// fill puts the nodes below x into n.
-func (t RatchetTree) fill(out *tree, n *treeNode, x nodeIndex) error {
-	var here Node
-	if int(x) < len(t) {
-		here = t[x]
-	}
-	if n.isLeaf() {
-		if here.Leaf == nil {
-			return nil
-		}
-		leaf, err := here.Leaf.detached()
-		if err != nil {
-			return fmt.Errorf("leaf %d: %w", x.leaf(), err)
-		}
-		n.fillLeaf(leaf)
-		if !out.encryption.insert(out.edit, leaf.EncryptionKey, uint32(x)) ||
-			!out.signature.insert(out.edit, leaf.SignatureKey, uint32(x.leaf())) {
-			return fmt.Errorf("leaf %d: %w", x.leaf(), errDuplicateKey)
-		}
-		return nil
-	}
-	if here.Parent != nil {
-		n.parent = here.Parent
-		if !out.encryption.insert(out.edit, here.Parent.EncryptionKey, uint32(x)) {
-			return fmt.Errorf("node %d: %w", x, errDuplicateKey)
-		}
-	}
-	if err := t.fill(out, n.left, x.left()); err != nil {
-		return err
-	}
-	if err := t.fill(out, n.right, x.right()); err != nil {
-		return err
-	}
-	n.refresh()
-	return nil
-}
-
 // checkUnmerged checks the unmerged leaves of the parent p at x: increasing,
 // members below x, and listed by every non-blank node in between.
-func (t *tree) checkUnmerged(x nodeIndex, p *ParentNode) error {
+func (t RatchetTree) checkUnmerged(out *tree, x nodeIndex, p *ParentNode) error {
 	if !increasing(p.UnmergedLeaves) {
 		return fmt.Errorf("unmerged leaves of node %d are not in increasing order", x)
 	}
 	for _, l := range p.UnmergedLeaves {
-		if !t.hasLeaf(l) || !x.covers(l) {
+		if !out.hasLeaf(l) || !x.covers(l) {
 			return fmt.Errorf("unmerged leaf %d is not below node %d", l, x)
 		}
-		path := t.path(l)
-		if path[t.depth].leaf == nil {
+		if out.entry(l) == nil {
 			return fmt.Errorf("unmerged leaf %d of node %d is blank", l, x)
 		}
-		for _, n := range path[t.depth-x.level()+1 : t.depth] {
-			if n.parent == nil {
+		for level := 1; level < x.level(); level++ {
+			a := ancestorOf(l, level)
+			if int(a) >= len(t) || t[a].Parent == nil {
 				continue
 			}
-			if _, ok := slices.BinarySearch(n.parent.UnmergedLeaves, l); !ok {
+			n := t[a].Parent
+			if _, ok := slices.BinarySearch(n.UnmergedLeaves, l); !ok {
 				return fmt.Errorf("unmerged leaf %d of node %d is merged in a node between them", l, x)
 			}
 		}
@@ -262,18 +243,13 @@ func (l *LeafNode) detached() (*LeafNode, error) {
 
 // ratchetTree returns the nodes of t without the blank ones at the end.
 func (t *tree) ratchetTree() RatchetTree {
-	out := make(RatchetTree, 0, 1<<(t.depth+1)-1)
-	var walk func(n *treeNode)
-	walk = func(n *treeNode) {
-		if !n.isLeaf() {
-			walk(n.left)
-		}
-		out = append(out, Node{Leaf: n.leaf, Parent: n.parent})
-		if !n.isLeaf() {
-			walk(n.right)
-		}
+	out := make(RatchetTree, 2<<t.depth-1)
+	for l, leaf := range t.members() {
+		out[leafPosition(l)].Leaf = leaf
 	}
-	walk(t.root)
+	for x, raw := range t.parents() {
+		out[x].Parent = decodeParent(raw)
+	}
 	for len(out) > 0 && out[len(out)-1].Blank() {
 		out = out[:len(out)-1]
 	}

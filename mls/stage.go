@@ -300,7 +300,7 @@ func (p *provisional) apply() error {
 	}
 	// Members that are added need not support what this commit uses.
 	for i := range p.proposals {
-		if t := p.proposals[i].Proposal.Type; !p.tree.root.support.proposal(t) {
+		if t := p.proposals[i].Proposal.Type; !p.tree.supported().proposal(t) {
 			return fmt.Errorf("%w: %w: proposal %v is not supported by every member", ErrInvalidProposal, ErrCapabilities, t)
 		}
 	}
@@ -311,8 +311,8 @@ func (p *provisional) apply() error {
 			}
 		}
 	}
-	if p.tree.root.members > p.cfg.Limits.MaxMembers {
-		return fmt.Errorf("%w: %d members; the limit is %d", ErrLimit, p.tree.root.members, p.cfg.Limits.MaxMembers)
+	if p.tree.size() > p.cfg.Limits.MaxMembers {
+		return fmt.Errorf("%w: %d members; the limit is %d", ErrLimit, p.tree.size(), p.cfg.Limits.MaxMembers)
 	}
 	p.tree.truncate()
 	return p.applyAppData()
@@ -407,7 +407,7 @@ func (p *provisional) placeCommitter() error {
 	if !p.external {
 		return nil
 	}
-	if p.tree.root.members == p.cfg.Limits.MaxMembers {
+	if p.tree.size() == p.cfg.Limits.MaxMembers {
 		return fmt.Errorf("%w: the group has %d members", ErrLimit, p.cfg.Limits.MaxMembers)
 	}
 	p.committer = p.tree.leftmostBlank()
@@ -440,7 +440,7 @@ func (p *provisional) checkPathLeaf(leaf *LeafNode) error {
 // mergePath puts the keys and the leaf of a path into the tree and returns
 // the parent hash for the leaf. Every key must be new (section 12.4.2).
 func (p *provisional) mergePath(leaf *LeafNode, keys [][]byte) ([]byte, error) {
-	if x, ok := p.tree.encryption.get(leaf.EncryptionKey); ok {
+	if x, ok := p.tree.findEncryptionKey(leaf.EncryptionKey); ok {
 		return nil, fmt.Errorf("%w: the path's leaf has the key of node %d: %w", ErrInvalidCommit, x, errDuplicateKey)
 	}
 	hash, err := p.tree.mergePath(p.committer, keys)

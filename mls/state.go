@@ -215,12 +215,11 @@ func (s *State) Member(l LeafIndex) (leaf *LeafNode, ok bool) {
 func (s *State) Members() iter.Seq2[LeafIndex, *LeafNode] { return s.tree.members() }
 
 // NumMembers returns how many members there are.
-func (s *State) NumMembers() int { return s.tree.root.members }
+func (s *State) NumMembers() int { return s.tree.size() }
 
 // FindSignatureKey returns the member that has the signature key.
 func (s *State) FindSignatureKey(key []byte) (LeafIndex, bool) {
-	l, ok := s.tree.signature.get(key)
-	return LeafIndex(l), ok
+	return s.tree.findSignatureKey(key)
 }
 
 // RatchetTree returns the public content of the tree.
@@ -234,10 +233,10 @@ func (s *State) ConfirmationTag() []byte { return s.confirmationTag }
 func (s *State) ReInit() *ReInit { return s.reInit }
 
 // SupportsProposal reports whether every member supports a proposal type.
-func (s *State) SupportsProposal(t ProposalType) bool { return s.tree.root.support.proposal(t) }
+func (s *State) SupportsProposal(t ProposalType) bool { return s.tree.supported().proposal(t) }
 
 // SupportsExtension reports whether every member supports an extension type.
-func (s *State) SupportsExtension(t ExtensionType) bool { return s.tree.root.support.extension(t) }
+func (s *State) SupportsExtension(t ExtensionType) bool { return s.tree.supported().extension(t) }
 
 // SupportsCredential reports whether every member supports a credential type.
-func (s *State) SupportsCredential(t CredentialType) bool { return s.tree.root.support.credential(t) }
+func (s *State) SupportsCredential(t CredentialType) bool { return s.tree.supported().credential(t) }

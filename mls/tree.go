@@ -3,257 +3,279 @@ package mls
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"iter"
 	"slices"
+	"sync/atomic"
+
+	"github.com/comity-im/comity/internal/tlspl"
 )
 
 // A tree is one version of a ratchet tree (RFC 9420 sections 4.1 and 7). Versions
-// share structure: fork gives an editable version, whose edits copy only the
-// nodes they touch, and freeze ends the editing. A frozen tree is immutable
-// and safe for concurrent use; its nodes hold their tree hashes.
+// share pages: fork gives an editable version, whose edits copy only the
+// pages they touch, and freeze ends the editing. A frozen tree is immutable
+// and safe for concurrent use; its tree hashes are computed.
 //
 // Costs of one edit are O(depth), of a fork O(1).
 type tree struct {
 	suite *suite
 	depth int // the tree has 1<<depth leaves
-	root  *treeNode
+	root  *page
 
-	// encryption maps the public key of every leaf and parent to its
-	// nodeIndex, signature that of every leaf to its LeafIndex.
-	encryption, signature keyIndex
+	// index finds the nodes that have a public key. Versions share it; one
+	// that cleans it up replaces it for itself and its successors.
+	index atomic.Pointer[keyIndex]
 
 	edit *treeEdit // nil once frozen
 }
 
-// A treeEdit marks the nodes that one editable version owns and may change in
+// A treeEdit marks the pages that one editable version owns and may change in
 // place.
-type treeEdit struct{ _ byte }
-
-// A treeNode is a leaf (left and right are nil) or a parent (neither is nil)
-// of one or more versions of a tree.
-type treeNode struct {
-	left, right *treeNode
-	leaf        *LeafNode   // nil in a parent or a blank leaf
-	parent      *ParentNode // nil in a leaf or a blank parent
-
-	members int      // non-blank leaves from here down
-	support *support // what they support
-	hash    []byte   // tree hash (section 7.8); nil while an edit makes it stale
-
-	owner *treeEdit
+type treeEdit struct {
+	supports []*support // of leaves that came in; equal ones are kept once
 }
 
 var errDuplicateKey = errors.New("public key occurs twice in the tree")
 
 // blankTree returns an editable tree of blank nodes.
 func blankTree(s *suite, depth int) *tree {
-	seed := maphash.MakeSeed()
-	t := &tree{
-		suite: s, depth: depth, edit: new(treeEdit),
-		encryption: newKeyIndex(seed), signature: newKeyIndex(seed),
-	}
-	t.root = t.blankSubtree(depth)
+	t := &tree{suite: s, depth: depth, edit: new(treeEdit)}
+	t.root = &page{owner: t.edit}
+	t.index.Store(newKeyIndex(0))
 	return t
 }
 
 // fork returns an editable version of a frozen tree.
 func (t *tree) fork() *tree {
-	c := *t
-	c.edit = new(treeEdit)
-	return &c
+	if t.index.Load().wasteful(t) {
+		t.index.Store(t.buildIndex())
+	}
+	c := &tree{suite: t.suite, depth: t.depth, root: t.root, edit: new(treeEdit)}
+	c.index.Store(t.index.Load())
+	return c
 }
 
 // freeze computes the stale tree hashes and ends the editing.
 func (t *tree) freeze() {
 	t.treeHash()
+	t.edit.supports = nil
 	t.edit = nil
 }
 
-func (t *tree) blankSubtree(depth int) *treeNode {
-	n := &treeNode{owner: t.edit}
-	if depth > 0 {
-		n.left, n.right = t.blankSubtree(depth-1), t.blankSubtree(depth-1)
-	}
-	return n
-}
+// size returns how many members there are.
+func (t *tree) size() int { return int(t.root.members) }
 
-func (n *treeNode) isLeaf() bool { return n.left == nil }
-
-// own returns n itself or a copy of it, for editing by t.
-func (t *tree) own(n *treeNode) *treeNode {
-	if n.owner != t.edit {
-		c := *n
-		n = &c
-		n.owner = t.edit
-	}
-	n.hash = nil
-	return n
-}
+// supported returns what the members support; nil if there is none.
+func (t *tree) supported() *support { return t.root.support }
 
 // hasLeaf reports whether the tree is wide enough for leaf l.
 func (t *tree) hasLeaf(l LeafIndex) bool { return uint64(l) < 1<<t.depth }
 
-// leaf returns the content of leaf l, nil if it is blank or out of range.
-func (t *tree) leaf(l LeafIndex) *LeafNode {
+// has reports whether the tree has a node at x.
+func (t *tree) has(x nodeIndex) bool { return x <= 2*rootPosition(t.depth) }
+
+// page returns the page of the given height that is above leaf l; nil if a
+// higher one is blank.
+func (t *tree) page(l LeafIndex, group int) *page {
+	p := t.root
+	for h := topGroup(t.depth); h > group; h-- {
+		if p.kids == nil {
+			return nil
+		}
+		p = p.kids[l>>(pageLevels*h)&(pageWidth-1)]
+	}
+	return p
+}
+
+// entry returns leaf l, nil if it is blank or out of range.
+func (t *tree) entry(l LeafIndex) *leafEntry {
 	if !t.hasLeaf(l) {
 		return nil
 	}
-	return t.node(leafPosition(l)).leaf
-}
-
-// node returns the node at x, which must be in the tree.
-func (t *tree) node(x nodeIndex) *treeNode {
-	n := t.root
-	for at := rootPosition(t.depth); at != x; {
-		if x < at {
-			n, at = n.left, at.left()
-		} else {
-			n, at = n.right, at.right()
-		}
+	if p := t.page(l, 0); p != nil && p.leaves != nil {
+		return p.leaves[l&(pageWidth-1)]
 	}
-	return n
+	return nil
 }
 
-// path returns the nodes from the root to leaf l: item i has level depth-i.
-func (t *tree) path(l LeafIndex) []*treeNode {
-	path := make([]*treeNode, 0, t.depth+1)
-	n := t.root
-	for level := t.depth; ; level-- {
-		path = append(path, n)
-		if level == 0 {
-			return path
-		}
-		if l>>(level-1)&1 == 0 {
-			n = n.left
-		} else {
-			n = n.right
-		}
+// leaf returns the content of leaf l, nil if it is blank or out of range.
+func (t *tree) leaf(l LeafIndex) *LeafNode {
+	if e := t.entry(l); e != nil {
+		return e.decode()
 	}
+	return nil
 }
 
-// ownPath is path with nodes that t may edit.
-func (t *tree) ownPath(l LeafIndex) []*treeNode {
-	path := make([]*treeNode, 0, t.depth+1)
+// rawParent returns the encoding of the parent x, "" if it is blank.
+func (t *tree) rawParent(x nodeIndex) string {
+	group, j := pageGroup(x)
+	if p := t.page(x.firstLeaf(), group); p != nil {
+		return p.parent(j)
+	}
+	return ""
+}
+
+// parent returns the content of the parent x, nil if it is blank.
+func (t *tree) parent(x nodeIndex) *ParentNode {
+	if raw := t.rawParent(x); raw != "" {
+		return decodeParent(raw)
+	}
+	return nil
+}
+
+// encryptionKey returns the public key of the node x, "" if it is blank.
+func (t *tree) encryptionKey(x nodeIndex) string {
+	if x.isLeaf() {
+		if e := t.entry(x.leaf()); e != nil {
+			return e.encryptionKey()
+		}
+		return ""
+	}
+	raw := t.rawParent(x)
+	if raw == "" {
+		return ""
+	}
+	key, _ := cutOpaque(raw)
+	return key
+}
+
+// below returns how many members are at or below x.
+func (t *tree) below(x nodeIndex) int {
+	if x.isLeaf() {
+		if t.entry(x.leaf()) != nil {
+			return 1
+		}
+		return 0
+	}
+	group, j := pageGroup(x)
+	if p := t.page(x.firstLeaf(), group); p != nil {
+		return p.below(j)
+	}
+	return 0
+}
+
+// ownPages returns the pages from the root to leaf l, for editing by t, and
+// marks the hashes above the leaf as stale.
+func (t *tree) ownPages(l LeafIndex) []*page {
+	pages := make([]*page, 0, maxDepth/pageLevels+1)
 	at := &t.root
-	for level := t.depth; ; level-- {
-		*at = t.own(*at)
-		n := *at
-		path = append(path, n)
-		if level == 0 {
-			return path
+	for h := topGroup(t.depth); ; h-- {
+		*at = (*at).own(t.edit, h == 0)
+		p := *at
+		pages = append(pages, p)
+		kid := int(l>>(pageLevels*h)) & (pageWidth - 1)
+		p.fresh &^= above(kid)
+		if h == 0 {
+			return pages
 		}
-		if l>>(level-1)&1 == 0 {
-			at = &n.left
-		} else {
-			at = &n.right
-		}
+		at = &p.kids[kid]
 	}
 }
 
-// refresh recomputes what parents cache, from the leaf at the end of an owned
-// path to the root.
-func refresh(path []*treeNode) {
-	for i := len(path) - 2; i >= 0; i-- {
-		path[i].refresh()
+// refreshPages recomputes what pages cache, from the bottom to the root.
+func refreshPages(pages []*page) {
+	for _, p := range slices.Backward(pages) {
+		p.refresh()
 	}
 }
 
-func (n *treeNode) refresh() {
-	n.members = n.left.members + n.right.members
-	n.support = n.left.support.and(n.right.support)
-}
-
-func (n *treeNode) fillLeaf(leaf *LeafNode) {
-	n.leaf = leaf
-	if leaf == nil {
-		n.members, n.support = 0, nil
-	} else {
-		n.members, n.support = 1, supportOf(leaf)
-	}
+// setRaw replaces a parent that is in one of the pages from the root to a
+// leaf.
+func setRaw(pages []*page, x nodeIndex, raw string) {
+	group, j := pageGroup(x)
+	pages[len(pages)-1-group].setParent(j, raw)
 }
 
 // blankLeaf empties leaf l and its direct path, as a Remove does before the
 // tree is truncated (section 12.1.3).
 func (t *tree) blankLeaf(l LeafIndex) {
-	path := t.ownPath(l)
-	t.blankParents(path)
-	t.forgetLeaf(path)
-	refresh(path)
+	pages := t.ownPages(l)
+	t.blankParents(pages, l)
+	pages[len(pages)-1].leaves[l&(pageWidth-1)] = nil
+	refreshPages(pages)
 }
 
 // setLeaf puts leaf into position l, in place of what is there, and leaves
 // the direct path as it is. It fails if one of its keys is in the tree
 // already; the tree is then of no more use.
 func (t *tree) setLeaf(l LeafIndex, leaf *LeafNode) error {
-	path := t.ownPath(l)
-	t.forgetLeaf(path)
-	path[t.depth].fillLeaf(leaf)
-	refresh(path)
-	if !t.encryption.insert(t.edit, leaf.EncryptionKey, uint32(leafPosition(l))) {
-		return fmt.Errorf("encryption key of leaf %d: %w", l, errDuplicateKey)
+	raw, err := tlspl.Marshal(leaf)
+	if err != nil {
+		return err
 	}
-	if !t.signature.insert(t.edit, leaf.SignatureKey, uint32(l)) {
-		return fmt.Errorf("signature key of leaf %d: %w", l, errDuplicateKey)
+	pages := t.ownPages(l)
+	at := &pages[len(pages)-1].leaves[l&(pageWidth-1)]
+	*at = nil
+	if x, ok := t.findEncryptionKey(leaf.EncryptionKey); ok {
+		return fmt.Errorf("encryption key of leaf %d is that of node %d: %w", l, x, errDuplicateKey)
 	}
+	if other, ok := t.findSignatureKey(leaf.SignatureKey); ok {
+		return fmt.Errorf("signature key of leaf %d is that of leaf %d: %w", l, other, errDuplicateKey)
+	}
+	*at = &leafEntry{raw: string(raw), support: t.edit.intern(supportOf(leaf))}
+	refreshPages(pages)
+	t.index.Load().addLeaf(l, *at)
 	return nil
 }
 
-func (t *tree) forgetLeaf(path []*treeNode) {
-	n := path[t.depth]
-	if n.leaf != nil {
-		t.encryption.remove(t.edit, n.leaf.EncryptionKey)
-		t.signature.remove(t.edit, n.leaf.SignatureKey)
+// intern returns a support that is equal to s, the same one for equal ones
+// as far as it is cheap to tell.
+func (e *treeEdit) intern(s *support) *support {
+	for _, o := range e.supports {
+		if o.equal(s) {
+			return o
+		}
 	}
-	n.fillLeaf(nil)
+	if len(e.supports) < 8 {
+		e.supports = append(e.supports, s)
+	}
+	return s
 }
 
 // blankDirectPath empties the parents above leaf l.
-func (t *tree) blankDirectPath(l LeafIndex) { t.blankParents(t.ownPath(l)) }
+func (t *tree) blankDirectPath(l LeafIndex) { t.blankParents(t.ownPages(l), l) }
 
-func (t *tree) blankParents(path []*treeNode) {
-	for _, n := range path[:t.depth] {
-		if n.parent != nil {
-			t.encryption.remove(t.edit, n.parent.EncryptionKey)
-			n.parent = nil
-		}
+func (t *tree) blankParents(pages []*page, l LeafIndex) {
+	for level := 1; level <= t.depth; level++ {
+		setRaw(pages, ancestorOf(l, level), "")
 	}
 }
 
 // leftmostBlank returns the leaf that the next member gets (section 7.7); it
 // is out of range if the tree is full.
 func (t *tree) leftmostBlank() LeafIndex {
-	if t.root.members == 1<<t.depth {
+	if t.size() == 1<<t.depth {
 		return 1 << t.depth
 	}
-	var l LeafIndex
-	n := t.root
-	for level := t.depth; level > 0; level-- {
-		if n.left.members < 1<<(level-1) {
-			n = n.left
+	x := rootPosition(t.depth)
+	for !x.isLeaf() {
+		if t.below(x.left()) < 1<<(x.level()-1) {
+			x = x.left()
 		} else {
-			n = n.right
-			l |= 1 << (level - 1)
+			x = x.right()
 		}
 	}
-	return l
+	return x.leaf()
 }
 
 // extend doubles the number of leaves (section 7.7).
 func (t *tree) extend() {
-	root := &treeNode{owner: t.edit, left: t.root, right: t.blankSubtree(t.depth)}
-	root.refresh()
-	t.root = root
+	if topGroup(t.depth+1) > topGroup(t.depth) {
+		root := (&page{owner: t.edit}).own(t.edit, false)
+		root.kids[0] = t.root
+		root.refresh()
+		t.root = root
+	}
 	t.depth++
 }
 
 // truncate removes the right half while it has no member (section 7.7).
 func (t *tree) truncate() {
-	for t.depth > 0 && t.root.right.members == 0 {
-		if p := t.root.parent; p != nil {
-			t.encryption.remove(t.edit, p.EncryptionKey)
+	for t.depth > 0 && t.below(rootPosition(t.depth).right()) == 0 {
+		pages := t.ownPages(0)
+		setRaw(pages, rootPosition(t.depth), "")
+		if topGroup(t.depth-1) < topGroup(t.depth) {
+			t.root = pages[1]
 		}
-		t.root = t.root.left
 		t.depth--
 	}
 }
@@ -268,37 +290,40 @@ func (t *tree) addLeaf(leaf *LeafNode) (LeafIndex, error) {
 		}
 		t.extend()
 	}
-	for _, n := range t.ownPath(l)[:t.depth] {
-		if n.parent != nil {
-			n.parent = n.parent.withUnmerged(l)
+	pages := t.ownPages(l)
+	for level := 1; level <= t.depth; level++ {
+		x := ancestorOf(l, level)
+		if n := t.parent(x); n != nil {
+			setRaw(pages, x, string(mustMarshal(n.withUnmerged(l))))
 		}
 	}
 	return l, t.setLeaf(l, leaf)
 }
 
-// setParent puts p into position x, in place of what is there.
-func (t *tree) setParent(x nodeIndex, p *ParentNode) error {
-	path := t.ownPath(x.firstLeaf())
-	n := path[t.depth-x.level()]
-	if n.parent != nil {
-		t.encryption.remove(t.edit, n.parent.EncryptionKey)
+// setParent puts n into position x, which is above leaf l, in place of what
+// is there.
+func (t *tree) setParent(l LeafIndex, x nodeIndex, n *ParentNode) error {
+	raw, err := tlspl.Marshal(n)
+	if err != nil {
+		return err
 	}
-	n.parent = p
-	if !t.encryption.insert(t.edit, p.EncryptionKey, uint32(x)) {
-		return fmt.Errorf("encryption key of node %d: %w", x, errDuplicateKey)
+	pages := t.ownPages(l)
+	setRaw(pages, x, "")
+	if other, ok := t.findEncryptionKey(n.EncryptionKey); ok {
+		return fmt.Errorf("encryption key of node %d is that of node %d: %w", x, other, errDuplicateKey)
 	}
+	setRaw(pages, x, string(raw))
+	t.index.Load().addParent(x, string(n.EncryptionKey))
 	return nil
 }
 
 // filteredPath returns the nodes above leaf l whose child on the copath has
 // members below it, from the leaf upwards (section 4.1.2).
 func (t *tree) filteredPath(l LeafIndex) []nodeIndex {
-	path := t.path(l)
-	var filtered []nodeIndex
+	filtered := make([]nodeIndex, 0, t.depth)
 	for level := 1; level <= t.depth; level++ {
-		p, c := path[t.depth-level], path[t.depth-level+1]
-		if p.members > c.members {
-			filtered = append(filtered, ancestorOf(l, level))
+		if x := ancestorOf(l, level); t.below(copathChild(x, l)) > 0 {
+			filtered = append(filtered, x)
 		}
 	}
 	return filtered
@@ -313,45 +338,89 @@ func copathChild(x nodeIndex, l LeafIndex) nodeIndex {
 }
 
 // resolution yields the resolution of the node at x (section 4.1.1).
-func (t *tree) resolution(x nodeIndex) iter.Seq2[nodeIndex, *treeNode] {
-	return func(yield func(nodeIndex, *treeNode) bool) { t.resolve(t.node(x), x, yield) }
+func (t *tree) resolution(x nodeIndex) iter.Seq[nodeIndex] {
+	return func(yield func(nodeIndex) bool) { t.resolve(x, yield) }
 }
 
-func (t *tree) resolve(n *treeNode, x nodeIndex, yield func(nodeIndex, *treeNode) bool) bool {
-	switch {
-	case n.parent != nil:
-		if !yield(x, n) {
+func (t *tree) resolve(x nodeIndex, yield func(nodeIndex) bool) bool {
+	if x.isLeaf() {
+		return t.entry(x.leaf()) == nil || yield(x)
+	}
+	if n := t.parent(x); n != nil {
+		if !yield(x) {
 			return false
 		}
-		for _, l := range n.parent.UnmergedLeaves {
-			if !yield(leafPosition(l), t.node(leafPosition(l))) {
+		for _, l := range n.UnmergedLeaves {
+			if !yield(leafPosition(l)) {
 				return false
 			}
 		}
 		return true
-	case n.members == 0:
-		return true
-	case n.isLeaf():
-		return yield(x, n)
 	}
-	return t.resolve(n.left, x.left(), yield) && t.resolve(n.right, x.right(), yield)
+	return t.below(x) == 0 || t.resolve(x.left(), yield) && t.resolve(x.right(), yield)
 }
 
-// members yields the non-blank leaves from left to right.
+// entries yields the non-blank leaves from left to right.
+func (t *tree) entries() iter.Seq2[LeafIndex, *leafEntry] {
+	return func(yield func(LeafIndex, *leafEntry) bool) {
+		t.root.eachEntry(0, topGroup(t.depth), yield)
+	}
+}
+
+func (p *page) eachEntry(first LeafIndex, group int, yield func(LeafIndex, *leafEntry) bool) bool {
+	if p.leaves != nil {
+		for i, e := range p.leaves {
+			if e != nil && !yield(first+LeafIndex(i), e) {
+				return false
+			}
+		}
+	}
+	if p.kids != nil {
+		for i, k := range p.kids {
+			if k.members > 0 && !k.eachEntry(first+LeafIndex(i)<<(pageLevels*group), group-1, yield) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// parents yields the encodings of parents that are not blank, a page after
+// the other.
+func (t *tree) parents() iter.Seq2[nodeIndex, string] {
+	return func(yield func(nodeIndex, string) bool) {
+		t.root.eachParent(0, topGroup(t.depth), yield)
+	}
+}
+
+func (p *page) eachParent(first LeafIndex, group int, yield func(nodeIndex, string) bool) bool {
+	if p.parents != nil {
+		for i, raw := range p.parents {
+			boundary := first + LeafIndex(i+1)<<(pageLevels*group)
+			if raw != "" && !yield(nodeIndex(2*boundary-1), raw) {
+				return false
+			}
+		}
+	}
+	if p.kids != nil {
+		for i, k := range p.kids {
+			if !k.eachParent(first+LeafIndex(i)<<(pageLevels*group), group-1, yield) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// members yields the non-blank leaves, decoded, from left to right.
 func (t *tree) members() iter.Seq2[LeafIndex, *LeafNode] {
 	return func(yield func(LeafIndex, *LeafNode) bool) {
-		t.root.eachMember(rootPosition(t.depth), yield)
+		for l, e := range t.entries() {
+			if !yield(l, e.decode()) {
+				return
+			}
+		}
 	}
-}
-
-func (n *treeNode) eachMember(x nodeIndex, yield func(LeafIndex, *LeafNode) bool) bool {
-	switch {
-	case n.members == 0:
-		return true
-	case n.isLeaf():
-		return yield(x.leaf(), n.leaf)
-	}
-	return n.left.eachMember(x.left(), yield) && n.right.eachMember(x.right(), yield)
 }
 
 // withUnmerged returns a copy of p that lists leaf l as unmerged, too.

@@ -80,7 +80,7 @@ func FuzzNode(f *testing.F) {
 func fuzzNodes(f *testing.F) (leaf, parent []byte) {
 	w := grownHubWorld(f, 3)
 	t := w.group.state.tree
-	return mustMarshal(&Node{Leaf: t.leaf(0)}), mustMarshal(&Node{Parent: t.root.parent.withUnmerged(1).withUnmerged(2)})
+	return mustMarshal(&Node{Leaf: t.leaf(0)}), mustMarshal(&Node{Parent: t.rootParent().withUnmerged(1).withUnmerged(2)})
 }
 
 func FuzzParentNode(f *testing.F) {
@@ -179,3 +179,6 @@ func FuzzPaths(f *testing.F) {
 		}
 	})
 }
+
+// rootParent returns the content of the root, which must be a parent.
+func (t *tree) rootParent() *ParentNode { return t.parent(rootPosition(t.depth)) }

@@ -374,8 +374,10 @@ func (h *history) check(t fataler) {
 	if !bytes.Equal(got, want) {
 		t.Fatalf("tree is %x, want %x", got, want)
 	}
-	if !bytes.Equal(h.tree.treeHash(), h.oracle.treeHash(h.oracle.root())) {
-		t.Fatal("tree hash differs")
+	for x := range nodeIndex(len(h.oracle.nodes)) {
+		if !bytes.Equal(h.tree.hash(x), h.oracle.treeHash(x)) {
+			t.Fatalf("tree hash of node %d differs", x)
+		}
 	}
 	if err := h.tree.verifyStructureForTest(); err != nil {
 		t.Fatalf("valid tree refused: %v", err)
@@ -409,7 +411,7 @@ func (h *history) check(t fataler) {
 // verifyStructureForTest is verifyStructure without the form of keys, which
 // are no HPKE keys here.
 func (t *tree) verifyStructureForTest() error {
-	if t.depth > 0 && t.root.right.members == 0 {
+	if t.depth > 0 && t.below(rootPosition(t.depth).right()) == 0 {
 		return errors.New("wider than needed")
 	}
 	return t.verifyParentHashes()
@@ -418,69 +420,78 @@ func (t *tree) verifyStructureForTest() error {
 // checkInvariants compares everything that a tree caches with what it should
 // be.
 func checkInvariants(t fataler, tr *tree) {
-	encryption, signature := map[string]uint32{}, map[string]uint32{}
-	var walk func(n *treeNode, x nodeIndex, level int) (int, *support)
-	walk = func(n *treeNode, x nodeIndex, level int) (members int, s *support) {
-		if n.isLeaf() != (level == 0) || x.level() != level {
-			t.Fatalf("node %d has the wrong level", x)
+	nodes := tr.ratchetTree()
+	for i, n := range nodes {
+		x := nodeIndex(i)
+		if got := tr.encryptionKey(x); (got == "") != n.Blank() {
+			t.Fatalf("node %d: blank %v, key %x", x, n.Blank(), got)
 		}
-		if level == 0 {
-			if n.parent != nil {
-				t.Fatalf("leaf %d with the content of a parent", x)
+		var key []byte
+		switch {
+		case n.Leaf != nil:
+			key = n.Leaf.EncryptionKey
+			if l, ok := tr.findSignatureKey(n.Leaf.SignatureKey); !ok || l != x.leaf() {
+				t.Fatalf("signature key of leaf %d is found at %d, %v", x.leaf(), l, ok)
 			}
-			if n.leaf != nil {
-				members, s = 1, supportOf(n.leaf)
-				encryption[string(n.leaf.EncryptionKey)] = uint32(x)
-				signature[string(n.leaf.SignatureKey)] = uint32(x.leaf())
+		case n.Parent != nil:
+			key = n.Parent.EncryptionKey
+			if err := nodes.checkUnmerged(tr, x, n.Parent); err != nil {
+				t.Fatal(err)
 			}
-		} else {
-			lm, ls := walk(n.left, x.left(), level-1)
-			rm, rs := walk(n.right, x.right(), level-1)
-			members, s = lm+rm, ls.and(rs)
-			if n.parent != nil {
-				encryption[string(n.parent.EncryptionKey)] = uint32(x)
-				if err := tr.checkUnmerged(x, n.parent); err != nil {
-					t.Fatal(err)
-				}
+		default:
+			continue
+		}
+		if at, ok := tr.findEncryptionKey(key); !ok || at != x {
+			t.Fatalf("encryption key of node %d is found at %d, %v", x, at, ok)
+		}
+	}
+	for x := range 2*rootPosition(tr.depth) + 1 {
+		members := 0
+		for l := x.firstLeaf(); x.covers(l); l++ {
+			if 2*int(l) < len(nodes) && nodes[2*l].Leaf != nil {
+				members++
 			}
 		}
-		if n.members != members {
-			t.Fatalf("node %d counts %d members, has %d", x, n.members, members)
+		if got := tr.below(x); got != members {
+			t.Fatalf("node %d counts %d members, has %d", x, got, members)
 		}
-		if (n.support == nil) != (s == nil) || s != nil && !n.support.equal(s) {
-			t.Fatalf("node %d has support %v, want %v", x, n.support, s)
+		if x.isLeaf() {
+			continue
 		}
-		if n.hash == nil {
+		group, j := pageGroup(x)
+		p := tr.page(x.firstLeaf(), group)
+		if p != nil && !p.blank() && p.cachedHash(j, tr.suite.nh()) == nil {
 			t.Fatalf("node %d of a frozen tree without hash", x)
 		}
-		return members, s
 	}
-	walk(tr.root, rootPosition(tr.depth), tr.depth)
-	checkIndex(t, &tr.encryption, encryption)
-	checkIndex(t, &tr.signature, signature)
+	checkPage(t, tr.root, topGroup(tr.depth))
 }
 
-func checkIndex(t fataler, x *keyIndex, want map[string]uint32) {
-	for key, value := range want {
-		if got, ok := x.get([]byte(key)); !ok || got != value {
-			t.Fatalf("index has %d, %v for %x; want %d", got, ok, key, value)
+// checkPage returns what is below a page, and checks that it knows.
+func checkPage(t fataler, p *page, group int) (members uint32, s *support) {
+	if p.kids != nil {
+		for _, k := range p.kids {
+			m, o := checkPage(t, k, group-1)
+			members, s = members+m, s.and(o)
 		}
 	}
-	n := 0
-	var count func(*keyTrie)
-	count = func(k *keyTrie) {
-		for _, s := range k.slots {
-			if s.sub != nil {
-				count(s.sub)
-			} else {
-				n++
+	if p.leaves != nil {
+		for _, e := range p.leaves {
+			if e != nil {
+				members, s = members+1, s.and(supportOf(e.decode()))
 			}
 		}
 	}
-	count(x.root)
-	if n != len(want) {
-		t.Fatalf("index has %d keys, want %d", n, len(want))
+	if (p.kids != nil && p.leaves != nil) || (p.leaves != nil && group != 0) {
+		t.Fatalf("a page of height %d has kids: %v, leaves: %v", group, p.kids != nil, p.leaves != nil)
 	}
+	if p.members != members {
+		t.Fatalf("a page counts %d members, has %d", p.members, members)
+	}
+	if (p.support == nil) != (s == nil) || s != nil && !p.support.equal(s) {
+		t.Fatalf("a page has support %v, want %v", p.support, s)
+	}
+	return members, s
 }
 
 func TestTreeAgainstOracle(t *testing.T) {
@@ -583,7 +594,7 @@ func TestTreeKeysAreUnique(t *testing.T) {
 		h.add(t)
 	}
 	h.commit(t, 0)
-	root := h.tree.root.parent.EncryptionKey
+	root := h.tree.rootParent().EncryptionKey
 	member := h.tree.leaf(3)
 	for name, leaf := range map[string]*LeafNode{
 		"encryption key of a parent": {EncryptionKey: root, SignatureKey: numberedKey(&h.keys), Source: LeafSourceUpdate},
@@ -611,35 +622,55 @@ func TestTreeKeysAreUnique(t *testing.T) {
 	h.check(t) // nothing of it stuck
 }
 
+// TestKeyIndex adds the keys of many versions to one index, and asks for each
+// version what it has.
 func TestKeyIndex(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		x := newKeyIndex(blankTree(&suites[0], 0).encryption.seed)
-		model := map[string]uint32{}
-		edit := new(treeEdit)
-		for i := range rapid.IntRange(1, 300).Draw(t, "operations") {
+		x := newKeyIndex(rapid.IntRange(0, 20).Draw(t, "room"))
+		type version map[string]uint32
+		versions := []version{{}}
+		for range rapid.IntRange(1, 300).Draw(t, "operations") {
+			v := version{}
+			for k, at := range rapid.SampledFrom(versions).Draw(t, "from") {
+				v[k] = at
+			}
 			key := fmt.Sprint(rapid.IntRange(0, 100).Draw(t, "key"))
-			old, had := model[key]
-			version := x
-			if rapid.Bool().Draw(t, "fork") {
-				edit = new(treeEdit)
-			}
-			if rapid.Bool().Draw(t, "insert") {
-				if x.insert(edit, []byte(key), uint32(i)) == had {
-					t.Fatalf("insert of %q reports %v", key, had)
-				}
-				if !had {
-					model[key] = uint32(i)
-				}
+			if _, had := v[key]; had {
+				delete(v, key)
 			} else {
-				x.remove(edit, []byte(key))
-				delete(model, key)
+				v[key] = rapid.Uint32Range(0, 1<<22).Draw(t, "position")
+				x.add(encryptionKind, key, v[key])
 			}
-			if edit != version.root.owner {
-				if got, ok := version.get([]byte(key)); ok != had || ok && got != old {
-					t.Fatalf("the version before changed for %q", key)
+			versions = append(versions, v)
+		}
+		for _, v := range versions {
+			for k := range 101 {
+				key := fmt.Sprint(k)
+				want, had := v[key]
+				got, ok := x.find(encryptionKind, key, func(at uint32) bool { return had && at == want })
+				if ok != had || ok && got != want {
+					t.Fatalf("key %s: found %d, %v; want %d, %v", key, got, ok, want, had)
+				}
+				if _, ok := x.find(signatureKind, key, func(uint32) bool { return true }); ok {
+					t.Fatalf("encryption key %s is found as a signature key", key)
 				}
 			}
 		}
-		checkIndex(t, &x, model)
 	})
+}
+
+// TestKeyIndexForgets commits for long and expects that the keys of versions
+// that are gone are not kept.
+func TestKeyIndexForgets(t *testing.T) {
+	h := newHistory(t, mustSuite(t, 1))
+	for range 9 {
+		h.add(t)
+	}
+	for i := range 400 {
+		h.commit(t, LeafIndex(i%10))
+		if x := h.tree.index.Load(); x.used > 4*10+64+10 {
+			t.Fatalf("%d keys in the index of a group of 10", x.used)
+		}
+	}
+	h.check(t)
 }

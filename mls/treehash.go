@@ -8,9 +8,9 @@ import (
 
 // treeHash returns the tree hash of the root (RFC 9420 section 7.8). It
 // computes only hashes that edits made stale.
-func (t *tree) treeHash() []byte { return t.hash(t.root, rootPosition(t.depth)) }
+func (t *tree) treeHash() []byte { return t.hash(rootPosition(t.depth)) }
 
-// hash returns the tree hash of the node n at x.
+// hash returns the tree hash of the node x. Those of parents are cached.
 //
 //	struct {
 //	    NodeType node_type;
@@ -19,31 +19,48 @@ func (t *tree) treeHash() []byte { return t.hash(t.root, rootPosition(t.depth)) 
 //	        case parent: optional<ParentNode> parent_node; opaque left_hash<V>; opaque right_hash<V>;
 //	    };
 //	} TreeHashInput;
-func (t *tree) hash(n *treeNode, x nodeIndex) []byte {
-	if n.hash == nil {
-		if n.isLeaf() {
-			n.hash = t.leafTreeHash(n.leaf, x.leaf())
-		} else {
-			n.hash = t.parentTreeHash(n.parent, t.hash(n.left, x.left()), t.hash(n.right, x.right()))
+func (t *tree) hash(x nodeIndex) []byte {
+	if x.isLeaf() {
+		raw := ""
+		if e := t.entry(x.leaf()); e != nil {
+			raw = e.raw
 		}
+		return t.leafTreeHash(raw, x.leaf())
 	}
-	return n.hash
+	group, j := pageGroup(x)
+	p := t.page(x.firstLeaf(), group)
+	raw := ""
+	if p != nil {
+		if h := p.cachedHash(j, t.suite.nh()); h != nil {
+			return h
+		}
+		raw = p.parent(j)
+	}
+	h := t.parentTreeHash(raw, t.hash(x.left()), t.hash(x.right()))
+	if p != nil && t.edit != nil && p.owner == t.edit {
+		p.cacheHash(j, h)
+	}
+	return h
 }
 
-func (t *tree) leafTreeHash(leaf *LeafNode, l LeafIndex) []byte {
+// leafTreeHash returns the tree hash of leaf l with the given encoding, ""
+// for a blank one.
+func (t *tree) leafTreeHash(raw string, l LeafIndex) []byte {
 	var space [512]byte
 	w := tlspl.NewWriter(space[:0])
 	w.Uint8(uint8(NodeTypeLeaf))
 	w.Uint32(uint32(l))
-	w.Optional(leaf != nil, func(w *tlspl.Writer) { w.Value(leaf) })
+	w.Optional(raw != "", func(w *tlspl.Writer) { w.RawString(raw) })
 	return t.digest(w)
 }
 
-func (t *tree) parentTreeHash(p *ParentNode, left, right []byte) []byte {
+// parentTreeHash returns the tree hash of a parent with the given encoding,
+// "" for a blank one.
+func (t *tree) parentTreeHash(raw string, left, right []byte) []byte {
 	var space [256]byte
 	w := tlspl.NewWriter(space[:0])
 	w.Uint8(uint8(NodeTypeParent))
-	w.Optional(p != nil, func(w *tlspl.Writer) { w.Value(p) })
+	w.Optional(raw != "", func(w *tlspl.Writer) { w.RawString(raw) })
 	w.Opaque(left)
 	w.Opaque(right)
 	return t.digest(w)
@@ -59,23 +76,24 @@ func (t *tree) digest(w *tlspl.Writer) []byte {
 	return t.suite.sum(b)
 }
 
-// hashWithout returns the tree hash that the node n at x would have with the
+// hashWithout returns the tree hash that the node x would have with the
 // given leaves blank and listed nowhere as unmerged: the
 // original_sibling_tree_hash of section 7.9. Leaves outside the subtree are
 // ignored; a part of it that holds none of them has its cached hash.
-func (t *tree) hashWithout(n *treeNode, x nodeIndex, leaves []LeafIndex) []byte {
+func (t *tree) hashWithout(x nodeIndex, leaves []LeafIndex) []byte {
 	leaves = below(leaves, x)
 	if len(leaves) == 0 {
-		return t.hash(n, x)
+		return t.hash(x)
 	}
-	if n.isLeaf() {
-		return t.leafTreeHash(nil, x.leaf())
+	if x.isLeaf() {
+		return t.leafTreeHash("", x.leaf())
 	}
-	p := n.parent
-	if p != nil {
-		p = &ParentNode{EncryptionKey: p.EncryptionKey, ParentHash: p.ParentHash, UnmergedLeaves: without(p.UnmergedLeaves, leaves)}
+	raw := ""
+	if p := t.parent(x); p != nil {
+		p.UnmergedLeaves = without(p.UnmergedLeaves, leaves)
+		raw = string(mustMarshal(p))
 	}
-	return t.parentTreeHash(p, t.hashWithout(n.left, x.left(), leaves), t.hashWithout(n.right, x.right(), leaves))
+	return t.parentTreeHash(raw, t.hashWithout(x.left(), leaves), t.hashWithout(x.right(), leaves))
 }
 
 // below returns the part of the increasing list that is at or below x.

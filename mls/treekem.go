@@ -46,28 +46,23 @@ func (k treeKeys) prune(t *tree) treeKeys {
 // publicKey returns the encryption key at x; ok is false for a node that is
 // blank or out of range.
 func (t *tree) publicKey(x nodeIndex) (key []byte, ok bool) {
-	if x > rootPosition(t.depth)*2 {
+	if !t.has(x) {
 		return nil, false
 	}
-	switch n := t.node(x); {
-	case n.leaf != nil:
-		return n.leaf.EncryptionKey, true
-	case n.parent != nil:
-		return n.parent.EncryptionKey, true
-	}
-	return nil, false
+	k := t.encryptionKey(x)
+	return []byte(k), k != ""
 }
 
 // receivers yields the nodes to which the path secret of x, a node on the
 // committer's filtered direct path, is encrypted: the resolution of its child
 // on the copath without leaves that the commit adds (section 7.5).
-func (p *provisional) receivers(x nodeIndex) iter.Seq2[nodeIndex, *treeNode] {
-	return func(yield func(nodeIndex, *treeNode) bool) {
-		for y, n := range p.tree.resolution(copathChild(x, p.committer)) {
-			if n.isLeaf() && containsLeaf(p.added, y.leaf()) {
+func (p *provisional) receivers(x nodeIndex) iter.Seq[nodeIndex] {
+	return func(yield func(nodeIndex) bool) {
+		for y := range p.tree.resolution(copathChild(x, p.committer)) {
+			if y.isLeaf() && containsLeaf(p.added, y.leaf()) {
 				continue
 			}
-			if !yield(y, n) {
+			if !yield(y) {
 				return
 			}
 		}
@@ -212,8 +207,8 @@ func (p *provisional) encryptPath(c *createdPath) error {
 	var seals []seal
 	for i, x := range c.filtered {
 		first := len(seals)
-		for _, n := range p.receivers(x) {
-			seals = append(seals, seal{public: n.encryptionKey(), node: i})
+		for y := range p.receivers(x) {
+			seals = append(seals, seal{public: []byte(p.tree.encryptionKey(y)), node: i})
 		}
 		c.path.Nodes[i].EncryptedPathSecret = make([]HPKECiphertext, len(seals)-first)
 		for j := range c.path.Nodes[i].EncryptedPathSecret {
@@ -225,14 +220,6 @@ func (p *provisional) encryptPath(c *createdPath) error {
 		*seals[i].to, err = sealer.seal(seals[i].public, c.secrets[seals[i].node].secret)
 		return err
 	})
-}
-
-// encryptionKey returns the public key of a node that is not blank.
-func (n *treeNode) encryptionKey() []byte {
-	if n.leaf != nil {
-		return n.leaf.EncryptionKey
-	}
-	return n.parent.EncryptionKey
 }
 
 // decryptPath opens a path that applyPath merged, as the member at leaf own

@@ -86,7 +86,7 @@ func (c *Config) checkLifetime(l Lifetime) error {
 // credential type in use, every extension of the GroupContext and every
 // required capability is supported by every member.
 func (t *tree) checkSupport(p *groupParams) error {
-	all := t.root.support
+	all := t.supported()
 	if all == nil {
 		return fmt.Errorf("%w: no members", ErrInvalidTree)
 	}
@@ -117,29 +117,32 @@ func (c *Config) verifyTree(t *tree, groupID []byte, p *groupParams) error {
 	if err := t.checkSupport(p); err != nil {
 		return err
 	}
-	type entry struct {
+	type member struct {
 		at   LeafIndex
 		leaf *LeafNode
 	}
-	leaves := make([]entry, 0, t.root.members)
-	for at, leaf := range t.members() {
-		leaves = append(leaves, entry{at, leaf})
+	members := make([]member, 0, t.size())
+	entries := make([]*leafEntry, 0, t.size())
+	for at, e := range t.entries() {
+		members, entries = append(members, member{at: at}), append(entries, e)
 	}
-	err := parallel(len(leaves), func(i int) error {
-		if err := checkLeafStatic(t.suite, leaves[i].leaf); err != nil {
-			return fmt.Errorf("leaf %d: %w", leaves[i].at, err)
+	err := parallel(len(members), func(i int) error {
+		m := &members[i]
+		m.leaf = entries[i].decode()
+		if err := checkLeafStatic(t.suite, m.leaf); err != nil {
+			return fmt.Errorf("leaf %d: %w", m.at, err)
 		}
-		if err := leaves[i].leaf.VerifySignature(t.suite.id, groupID, leaves[i].at); err != nil {
-			return fmt.Errorf("leaf %d: %w", leaves[i].at, err)
+		if err := m.leaf.VerifySignature(t.suite.id, groupID, m.at); err != nil {
+			return fmt.Errorf("leaf %d: %w", m.at, err)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, e := range leaves {
-		if err := c.verifyAdmitted(&e.leaf.Credential, e.leaf.SignatureKey); err != nil {
-			return fmt.Errorf("leaf %d: %w", e.at, err)
+	for _, m := range members {
+		if err := c.verifyAdmitted(&m.leaf.Credential, m.leaf.SignatureKey); err != nil {
+			return fmt.Errorf("leaf %d: %w", m.at, err)
 		}
 	}
 	return nil
@@ -149,35 +152,23 @@ func (c *Config) verifyTree(t *tree, groupID []byte, p *groupParams) error {
 // narrow as its members allow, its parents have well-formed keys and valid
 // parent hashes.
 func (t *tree) verifyStructure(maxMembers int) error {
-	if t.root.members == 0 {
+	if t.size() == 0 {
 		return fmt.Errorf("%w: no members", ErrInvalidTree)
 	}
-	if t.root.members > maxMembers {
-		return fmt.Errorf("%w: %d members; the limit is %d", ErrLimit, t.root.members, maxMembers)
+	if t.size() > maxMembers {
+		return fmt.Errorf("%w: %d members; the limit is %d", ErrLimit, t.size(), maxMembers)
 	}
-	if t.depth > 0 && t.root.right.members == 0 {
+	if t.depth > 0 && t.below(rootPosition(t.depth).right()) == 0 {
 		return fmt.Errorf("%w: wider than its members need", ErrInvalidTree)
 	}
-	if err := t.checkParentKeys(t.root); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalidTree, err)
+	for x, raw := range t.parents() {
+		key, _ := cutOpaque(raw)
+		if err := t.suite.checkHPKEKey([]byte(key)); err != nil {
+			return fmt.Errorf("%w: node %d: %w", ErrInvalidTree, x, err)
+		}
 	}
 	if err := t.verifyParentHashes(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidTree, err)
 	}
 	return nil
-}
-
-func (t *tree) checkParentKeys(n *treeNode) error {
-	if n.isLeaf() {
-		return nil
-	}
-	if n.parent != nil {
-		if err := t.suite.checkHPKEKey(n.parent.EncryptionKey); err != nil {
-			return err
-		}
-	}
-	if err := t.checkParentKeys(n.left); err != nil {
-		return err
-	}
-	return t.checkParentKeys(n.right)
 }

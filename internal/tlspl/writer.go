@@ -55,6 +55,9 @@ func (w *Writer) Bool(v bool) {
 // already encoded.
 func (w *Writer) Raw(b []byte) { w.buf = append(w.buf, b...) }
 
+// RawString is Raw for octets that are kept as a string.
+func (w *Writer) RawString(s string) { w.buf = append(w.buf, s...) }
+
 // Varint appends the shortest form of n (RFC 9420 section 2.1.2).
 func (w *Writer) Varint(n int) {
 	switch {
