@@ -1,306 +1,319 @@
 package mls
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"fmt"
+	"runtime"
+	"slices"
 	"testing"
+	"time"
 )
 
-// The benchmarks come in pairs: an operation of a Group, and its floor, the
-// signatures, HPKE operations, key derivations and hashes that it cannot do
-// without, made with the same primitives and no protocol around them.
+// Each benchmark stands beside its floor: the signatures, HPKE operations,
+// AEADs and hashes that the operation cannot do without, in the right
+// number, made with Go's standard library and no protocol around them. Both
+// run in turn, and what counts is the ratio of their fastest runs:
+//
+//	ns/op     the operation
+//	floor-ns  its floor
+//	x-floor   the ratio
+//
+// Parsing what came from the network belongs to the operation.
 
 // benchVerifier costs nothing.
 type benchVerifier = anyone
 
-// warm returns the last two members of a group of n in which every member
-// has committed, so that paths are short.
-func warm(b *testing.B, n int) (*Group, *Group) {
+var sizes = []int{10, 100, 1000, 5000, 10000}
+
+// compare times op and floor in turn. prepare comes before each op.
+func compare(b *testing.B, prepare, op, floor func()) {
 	b.Helper()
-	cfg := Config{Credentials: benchVerifier{}}
-	signer, _, err := GenerateSigner(suite1, nil)
-	noError(b, err)
-	g, err := CreateGroup(cfg, GroupParams{CipherSuite: suite1, GroupID: []byte("bench"), Signer: signer, Credential: BasicCredential([]byte("m0"))})
-	noError(b, err)
-	var last *Group
-	for i := 1; i < n; i++ {
-		signer, _, err := GenerateSigner(suite1, nil)
-		noError(b, err)
-		kp, priv, err := NewKeyPackage(KeyPackageParams{CipherSuite: suite1, Signer: signer, Credential: BasicCredential(fmt.Appendf(nil, "m%d", i))})
-		noError(b, err)
-		sc, err := g.Commit(CommitOptions{Proposals: []Proposal{AddProposal(kp)}, OmitTree: true})
-		noError(b, err)
-		noError(b, g.Merge(sc))
-		joined, err := JoinWelcome(cfg, sc.Welcome, g.State().RatchetTree(), kp, priv, signer)
-		noError(b, err)
-		sc, err = joined.Commit(CommitOptions{})
-		noError(b, err)
-		if i == n-1 {
-			got, err := g.StageCommit(sc.Message)
-			noError(b, err)
-			noError(b, g.Merge(got))
+	b.ReportAllocs()
+	var ops, floors []time.Duration
+	runtime.GC()
+	for b.Loop() {
+		if prepare != nil {
+			prepare()
 		}
-		noError(b, joined.Merge(sc))
-		last, g = g, joined
+		start := time.Now()
+		op()
+		middle := time.Now()
+		floor()
+		ops, floors = append(ops, middle.Sub(start)), append(floors, time.Since(middle))
 	}
-	return last, g
+	o, f := slices.Min(ops), slices.Min(floors)
+	b.ReportMetric(float64(o), "ns/op")
+	b.ReportMetric(float64(f), "floor-ns")
+	b.ReportMetric(float64(o)/float64(f), "x-floor")
 }
 
-// cold returns the creator of a group of n, which it made in one commit, and
-// what the newcomers need.
-func cold(b *testing.B, n int) (*Group, *StagedCommit, []*device) {
-	b.Helper()
-	cfg := Config{Credentials: benchVerifier{}, Limits: Limits{MaxProposals: n}}
-	signer, _, err := GenerateSigner(suite1, nil)
-	noError(b, err)
-	g, err := CreateGroup(cfg, GroupParams{CipherSuite: suite1, GroupID: []byte("bench"), Signer: signer, Credential: BasicCredential([]byte("m0"))})
-	noError(b, err)
-	var o CommitOptions
-	var ds []*device
-	for i := 1; i < n; i++ {
-		signer, _, err := GenerateSigner(suite1, nil)
-		noError(b, err)
-		kp, priv, err := NewKeyPackage(KeyPackageParams{CipherSuite: suite1, Signer: signer, Credential: BasicCredential(fmt.Appendf(nil, "m%d", i))})
-		noError(b, err)
-		ds = append(ds, &device{"", signer, kp, priv})
-		o.Proposals = append(o.Proposals, AddProposal(kp))
+// eachSize runs a benchmark for groups of all sizes, warm and cold.
+func eachSize(b *testing.B, run func(b *testing.B, n int, warm bool)) {
+	for _, n := range sizes {
+		for _, warm := range []bool{true, false} {
+			name := "cold"
+			if warm {
+				name = "warm"
+			}
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) { run(b, n, warm) })
+		}
 	}
-	sc, err := g.Commit(o)
-	noError(b, err)
-	return g, sc, ds
 }
-
-var sizes = []int{10, 100, 1000}
 
 func BenchmarkEncrypt1K(b *testing.B) {
-	for _, n := range sizes {
-		g, sc, _ := cold(b, n)
-		noError(b, g.Merge(sc))
-		data := make([]byte, 1024)
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := g.Encrypt(data, nil); err != nil {
-					b.Fatal(err)
-				}
-			}
+	eachSize(b, func(b *testing.B, n int, warm bool) {
+		g := newBenchGroup(b, n, warm).member(LeafIndex(n / 2))
+		data, f := make([]byte, 1024), newFloor(b)
+		compare(b, nil, func() {
+			m, err := g.Encrypt(data, nil)
+			noError(b, err)
+			_ = mustMarshal(m)
+		}, func() {
+			f.sign(1100)
+			f.aead(1130) // the content
+			f.aead(12)   // the sender data
+			f.derive(5)  // key, nonce and next secret; sender data key and nonce
 		})
-	}
-	b.Run("floor", func(b *testing.B) {
-		f := newFloor(b)
-		for b.Loop() {
-			f.sign()
-			f.aead()
-			f.derive(7) // key, nonce, ratchet step; sender data key and nonce
-		}
 	})
 }
 
 func BenchmarkDecrypt1K(b *testing.B) {
-	for _, n := range sizes {
-		from, sc, ds := cold(b, n)
-		noError(b, from.Merge(sc))
-		to, err := JoinWelcome(*from.cfg, sc.Welcome, nil, ds[0].kp, ds[0].priv, ds[0].signer)
-		noError(b, err)
-		data := make([]byte, 1024)
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				b.StopTimer()
-				m, err := from.Encrypt(data, nil)
-				noError(b, err)
-				b.StartTimer()
-				if _, err := to.Decrypt(m); err != nil {
-					b.Fatal(err)
-				}
-			}
+	eachSize(b, func(b *testing.B, n int, warm bool) {
+		w := newBenchGroup(b, n, warm)
+		from, to := w.member(LeafIndex(n/2)), w.member(0)
+		data, f := make([]byte, 1024), newFloor(b)
+		var message []byte
+		compare(b, func() {
+			m, err := from.Encrypt(data, nil)
+			noError(b, err)
+			message = mustMarshal(m)
+		}, func() {
+			m := new(MLSMessage)
+			noError(b, Unmarshal(message, m))
+			_, err := to.Decrypt(m)
+			noError(b, err)
+		}, func() {
+			f.verify(1100)
+			f.aead(1130)
+			f.aead(12)
+			f.derive(5)
 		})
-	}
-	b.Run("floor", func(b *testing.B) {
-		f := newFloor(b)
-		for b.Loop() {
-			f.verify()
-			f.aead()
-			f.derive(7)
-		}
 	})
 }
 
+// BenchmarkDecryptLate opens a message of the highest generation that may be
+// skipped to, and BenchmarkEncrypt1K at any generation costs the same.
+func BenchmarkDecryptGeneration(b *testing.B) {
+	w := newBenchGroup(b, 10, true)
+	from, to := w.member(5), w.member(0)
+	for range 100_000 {
+		k, _, err := from.tree.take(from.own, applicationRatchet)
+		noError(b, err)
+		k.wipe()
+	}
+	// The receiver has followed.
+	for g := uint32(999); g < 100_000; g += 1000 {
+		use, err := to.tree.open(from.own, applicationRatchet, g, 1000)
+		noError(b, err)
+		use.consume(1)
+	}
+	data, f := make([]byte, 1024), newFloor(b)
+	var message []byte
+	compare(b, func() {
+		m, err := from.Encrypt(data, nil)
+		noError(b, err)
+		message = mustMarshal(m)
+	}, func() {
+		m := new(MLSMessage)
+		noError(b, Unmarshal(message, m))
+		_, err := to.Decrypt(m)
+		noError(b, err)
+	}, func() {
+		f.verify(1100)
+		f.aead(1130)
+		f.aead(12)
+		f.derive(5)
+	})
+}
+
+// BenchmarkCommitCreate makes an empty commit with a path: a seal for each
+// receiver, keys for each node, the leaf and external_pub, and signatures of
+// leaf, commit and GroupInfo.
 func BenchmarkCommitCreate(b *testing.B) {
-	for _, n := range sizes {
-		_, g := warm(b, n)
-		b.Run(fmt.Sprintf("warm/%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := g.Commit(CommitOptions{}); err != nil {
-					b.Fatal(err)
-				}
+	eachSize(b, func(b *testing.B, n int, warm bool) {
+		w := newBenchGroup(b, n, warm)
+		g, f := w.member(LeafIndex(n/2)), newFloor(b)
+		filtered := w.state.tree.filteredPath(g.own)
+		seals := 0
+		for _, x := range filtered {
+			for range w.state.tree.resolution(copathChild(x, g.own)) {
+				seals++
 			}
-		})
-		b.Run(fmt.Sprintf("warm/%d/floor", n), func(b *testing.B) {
-			f, d := newFloor(b), len(g.state.tree.filteredPath(g.own))
-			for b.Loop() {
-				for range d {
-					f.seal()
-				}
-				for range d + 2 { // path, leaf, external key
-					f.keyPair()
-				}
-				for range 3 { // leaf, commit, GroupInfo
-					f.sign()
-				}
-				f.derive(2*d + 20)
+		}
+		size := 0
+		compare(b, nil, func() {
+			sc, err := g.Commit(CommitOptions{})
+			noError(b, err)
+			size = len(mustMarshal(sc.Message))
+		}, func() {
+			noError(b, parallel(seals, func(int) error { f.seal(32); return nil }))
+			for range len(filtered) + 2 {
+				f.keyPair()
 			}
+			f.sign(300)
+			f.sign(size)
+			f.sign(400)
+			f.hash(size) // transcript
+			f.mac(size)  // membership
+			f.derive(2*len(filtered) + 20)
+			f.hashes(2*w.state.tree.depth, 150)
 		})
-	}
+	})
 }
 
+// BenchmarkCommitProcess parses, verifies, decrypts and merges an empty commit
+// with a path of the member in the middle, seen by one with whom it shares
+// the two topmost nodes: half of all members.
 func BenchmarkCommitProcess(b *testing.B) {
-	for _, n := range sizes {
-		to, g := warm(b, n)
-		sc, err := g.Commit(CommitOptions{})
-		noError(b, err)
-		m, err := Marshal(sc.Message)
-		noError(b, err)
-		b.Run(fmt.Sprintf("warm/%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				var in MLSMessage
-				noError(b, Unmarshal(m, &in))
-				if _, err := to.StageCommit(&in); err != nil {
-					b.Fatal(err)
-				}
+	eachSize(b, func(b *testing.B, n int, warm bool) {
+		w := newBenchGroup(b, n, warm)
+		committer := LeafIndex(n / 2)
+		from, to, f := w.member(committer), w.member(receiverOf(w.state.tree, committer)), newFloor(b)
+		from.cfg.Limits.PastEpochs, to.cfg.Limits.PastEpochs = 0, 3
+		var message []byte
+		compare(b, func() {
+			if !warm { // keep it cold
+				from, to = w.member(committer), w.member(receiverOf(w.state.tree, committer))
 			}
+			sc, err := from.Commit(CommitOptions{})
+			noError(b, err)
+			noError(b, from.Merge(sc))
+			message = mustMarshal(sc.Message)
+		}, func() {
+			m := new(MLSMessage)
+			noError(b, Unmarshal(message, m))
+			sc, err := to.StageCommit(m)
+			noError(b, err)
+			noError(b, to.Merge(sc))
+		}, func() {
+			f.verify(300)
+			f.verify(len(message))
+			f.mac(len(message))
+			f.hash(len(message))
+			f.open()
+			f.keyPair()
+			f.keyPair()
+			f.derive(2*2 + 20)
+			f.hashes(2*w.state.tree.depth, 150)
 		})
-		b.Run(fmt.Sprintf("warm/%d/floor", n), func(b *testing.B) {
-			f, d := newFloor(b), len(g.state.tree.filteredPath(g.own))
-			for b.Loop() {
-				f.verify()
-				f.verify()
-				f.open()
-				for range d { // the benchmark's receiver is the nearest one
-					f.keyPair()
-				}
-				f.derive(2*d + 20)
-			}
-		})
-	}
+	})
 }
 
+// receiverOf returns a member in the committer's half of the tree, but not in
+// its quarter.
+func receiverOf(t *tree, committer LeafIndex) LeafIndex {
+	quarter := LeafIndex(1) << max(t.depth-2, 0)
+	if l := committer ^ quarter; t.entry(l) != nil {
+		return l
+	}
+	return 0
+}
+
+// BenchmarkHubProcess is the same for a hub, which has no secrets.
+func BenchmarkHubProcess(b *testing.B) {
+	eachSize(b, func(b *testing.B, n int, warm bool) {
+		w := newBenchGroup(b, n, warm)
+		c, err := w.cfg.withDefaults()
+		noError(b, err)
+		committer, f := LeafIndex(n/2), newFloor(b)
+		from, hub := w.member(committer), &PublicGroup{cfg: c, state: w.state}
+		var message []byte
+		compare(b, func() {
+			if !warm {
+				from, hub = w.member(committer), &PublicGroup{cfg: c, state: w.state}
+			}
+			sc, err := from.Commit(CommitOptions{})
+			noError(b, err)
+			noError(b, from.Merge(sc))
+			message = mustMarshal(sc.Message)
+		}, func() {
+			m := new(MLSMessage)
+			noError(b, Unmarshal(message, m))
+			sc, err := hub.StageCommit(m)
+			noError(b, err)
+			noError(b, hub.Merge(sc))
+		}, func() {
+			f.verify(300)
+			f.verify(len(message))
+			f.hash(len(message))
+			f.hashes(2*w.state.tree.depth, 150)
+		})
+	})
+}
+
+// BenchmarkCreate makes a group of n in one commit with a Welcome that carries
+// the tree.
 func BenchmarkCreate(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			g, sc, _ := cold(b, n)
 			var o CommitOptions
-			for i := range sc.Proposals {
-				o.Proposals = append(o.Proposals, sc.Proposals[i].Proposal)
+			for _, d := range newcomers(b, n-1) {
+				o.Proposals = append(o.Proposals, AddProposal(d.kp))
 			}
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := g.Commit(o); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run(fmt.Sprintf("%d/floor", n), func(b *testing.B) {
+			signer, _, err := GenerateSigner(suite1, nil)
+			noError(b, err)
 			f := newFloor(b)
-			for b.Loop() {
-				noError(b, parallel(n-1, func(int) error { f.verify(); f.verify(); f.seal(); return nil }))
-				f.sign()
-				f.sign()
-			}
-		})
-	}
-}
-
-func BenchmarkJoin(b *testing.B) {
-	for _, n := range sizes {
-		g, sc, ds := cold(b, n)
-		d := ds[n/2-1]
-		welcome, err := Marshal(sc.Welcome)
-		noError(b, err)
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				var in Welcome
-				noError(b, Unmarshal(welcome, &in))
-				if _, err := JoinWelcome(*g.cfg, &in, nil, d.kp, d.priv, d.signer); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run(fmt.Sprintf("%d/floor", n), func(b *testing.B) {
-			f := newFloor(b)
-			for b.Loop() {
-				noError(b, parallel(n+1, func(int) error { f.verify(); return nil }))
-				f.open()
+			commit, welcome := 0, 0
+			compare(b, nil, func() {
+				g, err := CreateGroup(Config{Credentials: benchVerifier{}, Limits: Limits{MaxProposals: n}}, GroupParams{
+					CipherSuite: suite1, GroupID: []byte("bench"), Signer: signer, Credential: BasicCredential([]byte("creator")),
+				})
+				noError(b, err)
+				sc, err := g.Commit(o)
+				noError(b, err)
+				commit, welcome = len(mustMarshal(sc.Message)), len(mustMarshal(sc.Welcome))
+			}, func() {
+				noError(b, parallel(n-1, func(int) error {
+					f.verify(300) // the leaf
+					f.verify(400) // the key package
+					f.seal(100)
+					f.hash(500) // its reference
+					return nil
+				}))
+				f.sign(300) // the creator's leaf
+				f.sign(commit)
+				f.sign(welcome) // the GroupInfo with the tree …
+				f.aead(welcome) // … encrypted
+				f.hash(commit)
+				f.mac(commit)
+				f.hashes(2*n, 150)
 				f.derive(20)
-			}
+			})
 		})
 	}
 }
 
-// floor holds the primitives.
-type floor struct {
-	b       *testing.B
-	s       *suite
-	private ed25519.PrivateKey
-	public  ed25519.PublicKey
-	text    []byte
-	sig     []byte
-	hpke    []byte
-	hpkePub []byte
-	ct      HPKECiphertext
-	secret  []byte
-}
-
-func newFloor(b *testing.B) *floor {
-	f := &floor{b: b, s: mustSuite(b, suite1), text: make([]byte, 1024), secret: make([]byte, 32)}
-	var err error
-	f.public, f.private, err = ed25519.GenerateKey(rand.Reader)
-	noError(b, err)
-	f.sig = ed25519.Sign(f.private, f.text)
-	f.hpke, f.hpkePub, err = GenerateHPKEKey(suite1)
-	noError(b, err)
-	f.ct, err = f.s.seal(f.hpkePub, nil, f.secret)
-	noError(b, err)
-	return f
-}
-
-func (f *floor) sign() { ed25519.Sign(f.private, f.text) }
-
-func (f *floor) verify() {
-	if !ed25519.Verify(f.public, f.text, f.sig) {
-		f.b.Error("signature")
-	}
-}
-
-func (f *floor) aead() {
-	aead, err := f.s.newAEAD(f.secret[:f.s.keySize])
-	noError(f.b, err)
-	aead.Seal(nil, f.secret[:nonceSize], f.text, nil)
-	aead.Seal(nil, f.secret[:nonceSize], f.text[:12], nil)
-}
-
-func (f *floor) seal() {
-	_, err := f.s.seal(f.hpkePub, nil, f.secret)
-	noError(f.b, err)
-}
-
-func (f *floor) open() {
-	_, err := f.s.open(f.hpke, nil, f.ct)
-	noError(f.b, err)
-}
-
-func (f *floor) keyPair() {
-	_, _, err := f.s.deriveKeyPair(f.secret)
-	noError(f.b, err)
-}
-
-func (f *floor) derive(n int) {
-	for range n {
-		_, err := f.s.deriveSecret(f.secret, "x")
-		noError(f.b, err)
-	}
+// BenchmarkJoin parses a Welcome with the tree, and joins.
+func BenchmarkJoin(b *testing.B) {
+	eachSize(b, func(b *testing.B, n int, warm bool) {
+		w := newBenchGroup(b, n-1, warm)
+		d := newcomers(b, 1)[0]
+		sc, err := w.member(LeafIndex(n / 2)).Commit(CommitOptions{Proposals: []Proposal{AddProposal(d.kp)}})
+		noError(b, err)
+		welcome, f := mustMarshal(sc.Welcome), newFloor(b)
+		compare(b, nil, func() {
+			in := new(Welcome)
+			noError(b, Unmarshal(welcome, in))
+			_, err := JoinWelcome(w.cfg, in, nil, d.kp, d.priv, d.signer)
+			noError(b, err)
+		}, func() {
+			noError(b, parallel(n, func(int) error { f.verify(300); return nil }))
+			f.verify(len(welcome))
+			f.aead(len(welcome))
+			f.open()
+			f.hashes(2*n, 200)
+			f.keyPair()
+			f.keyPair()
+			f.derive(30)
+		})
+	})
 }

@@ -27,9 +27,9 @@ const (
 	signatureKind  = 2 // position is a LeafIndex
 )
 
-// newKeyIndex returns an index with room for n keys.
+// newKeyIndex returns an index with room for n keys and some more.
 func newKeyIndex(n int) *keyIndex {
-	return &keyIndex{seed: maphash.MakeSeed(), slots: make([]uint64, n+n/4+8)}
+	return &keyIndex{seed: maphash.MakeSeed(), slots: make([]uint64, n+n/2+16)}
 }
 
 // tag returns the hash of a key: where to look for it, and by what.
