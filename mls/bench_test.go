@@ -317,3 +317,39 @@ func BenchmarkJoin(b *testing.B) {
 		})
 	})
 }
+
+// BenchmarkRecords is what a member and a hub store for one commit.
+func BenchmarkRecords(b *testing.B) {
+	octets := func(r Records) (n int) {
+		for _, p := range r.Put {
+			n += len(p.Key) + len(p.Value)
+		}
+		return n
+	}
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			w := newBenchGroup(b, n, true)
+			from, to := w.member(LeafIndex(n/2)), w.member(0)
+			from.cfg.Limits.PastEpochs = 0
+			hub := &PublicGroup{cfg: from.cfg, state: w.state}
+			to.Records()
+			member, public := 0, 0
+			for b.Loop() {
+				sc, err := from.Commit(CommitOptions{})
+				noError(b, err)
+				noError(b, from.Merge(sc))
+				got, err := to.StageCommit(sc.Message)
+				noError(b, err)
+				noError(b, to.Merge(got))
+				member = octets(to.Records())
+				before := hub.Clone()
+				got, err = hub.StageCommit(sc.Message)
+				noError(b, err)
+				noError(b, hub.Merge(got))
+				public = octets(hub.Records(before))
+			}
+			b.ReportMetric(float64(member), "member-octets")
+			b.ReportMetric(float64(public), "hub-octets")
+		})
+	}
+}

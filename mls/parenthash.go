@@ -8,19 +8,19 @@ import (
 	"github.com/comity-im/comity/internal/tlspl"
 )
 
-// parentHash returns the parent hash of p, whose child off the path has the
-// given original tree hash (RFC 9420 section 7.9).
+// parentHash returns the parent hash of a parent with the given encoding,
+// whose child off the path has the given original tree hash (RFC 9420
+// section 7.9).
 //
 //	struct {
 //	    HPKEPublicKey encryption_key;
 //	    opaque parent_hash<V>;
 //	    opaque original_sibling_tree_hash<V>;
 //	} ParentHashInput;
-func (t *tree) parentHash(p *ParentNode, sibling []byte) []byte {
+func (t *tree) parentHash(raw string, sibling []byte) []byte {
 	var space [256]byte
 	w := tlspl.NewWriter(space[:0])
-	w.Opaque(p.EncryptionKey)
-	w.Opaque(p.ParentHash)
+	w.RawString(parentHashFields(raw))
 	w.Opaque(sibling)
 	return t.digest(w)
 }
@@ -39,16 +39,20 @@ func (t *tree) mergePath(l LeafIndex, keys [][]byte) ([]byte, error) {
 			return nil, fmt.Errorf("key %d of the path is that of node %d: %w", i, x, errDuplicateKey)
 		}
 	}
-	t.blankDirectPath(l)
+	pages := t.ownPages(l)
+	t.blankParents(pages, l)
 	hash := []byte{}
 	for i, x := range slices.Backward(filtered) {
-		p := &ParentNode{EncryptionKey: keys[i], ParentHash: hash}
-		if err := t.setParent(l, x, p); err != nil {
+		raw, err := newPathNode(keys[i], hash)
+		if err == nil {
+			err = t.setNew(pages, x, keys[i], raw)
+		}
+		if err != nil {
 			return nil, err
 		}
 		// Nothing is unmerged at a new node, so the sibling's original tree
 		// hash is its present one.
-		hash = t.parentHash(p, t.hash(copathChild(x, l)))
+		hash = t.parentHash(raw, t.hash(copathChild(x, l)))
 	}
 	return hash, nil
 }
@@ -58,12 +62,12 @@ func (t *tree) mergePath(l LeafIndex, keys [][]byte) ([]byte, error) {
 // with it (section 7.9.2).
 func (t *tree) verifyParentHashes() error {
 	for x, raw := range t.parents() {
-		p := decodeParent(raw)
+		unmerged := slices.Collect(unmergedOf(raw))
 		links := 0
-		if t.linked(p, x.left(), x.right()) {
+		if t.linked(raw, unmerged, x.left(), x.right()) {
 			links++
 		}
-		if t.linked(p, x.right(), x.left()) {
+		if t.linked(raw, unmerged, x.right(), x.left()) {
 			links++
 		}
 		if links != 1 {
@@ -73,14 +77,15 @@ func (t *tree) verifyParentHashes() error {
 	return nil
 }
 
-// linked reports whether some node at or below the child c of the parent p
-// has a parent hash that is valid with respect to p; s is the other child.
+// linked reports whether some node at or below the child c of a parent p has
+// a parent hash that is valid with respect to p, whose encoding is raw and
+// which lists the given leaves as unmerged; s is the other child.
 //
 // Such a node D is all of c's resolution but for the leaves that are unmerged
 // at p. That leaves at most one candidate, and a resolution with more nodes
 // than that is not walked to its end.
-func (t *tree) linked(p *ParentNode, c, s nodeIndex) bool {
-	unmerged := below(p.UnmergedLeaves, c)
+func (t *tree) linked(raw string, atP []LeafIndex, c, s nodeIndex) bool {
+	unmerged := below(atP, c)
 	var d nodeIndex
 	count, others := 0, 0
 	t.resolve(c, func(x nodeIndex) bool {
@@ -104,7 +109,7 @@ func (t *tree) linked(p *ParentNode, c, s nodeIndex) bool {
 	} else {
 		carried = t.parent(d).ParentHash
 	}
-	return bytes.Equal(carried, t.parentHash(p, t.hashWithout(s, p.UnmergedLeaves)))
+	return bytes.Equal(carried, t.parentHash(raw, t.hashWithout(s, atP)))
 }
 
 func containsLeaf(increasing []LeafIndex, l LeafIndex) bool {

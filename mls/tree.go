@@ -309,11 +309,17 @@ func (t *tree) setParent(l LeafIndex, x nodeIndex, n *ParentNode) error {
 	}
 	pages := t.ownPages(l)
 	setRaw(pages, x, "")
-	if other, ok := t.findEncryptionKey(n.EncryptionKey); ok {
+	return t.setNew(pages, x, n.EncryptionKey, string(raw))
+}
+
+// setNew puts a parent with a key that must be new into position x, which is
+// blank and in one of the pages.
+func (t *tree) setNew(pages []*page, x nodeIndex, key []byte, raw string) error {
+	if other, ok := t.findEncryptionKey(key); ok {
 		return fmt.Errorf("encryption key of node %d is that of node %d: %w", x, other, errDuplicateKey)
 	}
-	setRaw(pages, x, string(raw))
-	t.index.Load().addParent(x, string(n.EncryptionKey))
+	setRaw(pages, x, raw)
+	t.index.Load().addParent(x, string(key))
 	return nil
 }
 
@@ -346,11 +352,11 @@ func (t *tree) resolve(x nodeIndex, yield func(nodeIndex) bool) bool {
 	if x.isLeaf() {
 		return t.entry(x.leaf()) == nil || yield(x)
 	}
-	if n := t.parent(x); n != nil {
+	if raw := t.rawParent(x); raw != "" {
 		if !yield(x) {
 			return false
 		}
-		for _, l := range n.UnmergedLeaves {
+		for l := range unmergedOf(raw) {
 			if !yield(leafPosition(l)) {
 				return false
 			}

@@ -1,6 +1,7 @@
 package mls
 
 import (
+	"iter"
 	"math/bits"
 
 	"github.com/comity-im/comity/internal/tlspl"
@@ -66,6 +67,37 @@ func (e *leafEntry) signatureKey() string {
 	_, rest := cutOpaque(e.raw)
 	key, _ := cutOpaque(rest)
 	return key
+}
+
+// newPathNode returns the encoding of a parent that nothing is unmerged at.
+func newPathNode(key, parentHash []byte) (string, error) {
+	w := tlspl.NewWriter(make([]byte, 0, len(key)+len(parentHash)+8))
+	w.Opaque(key)
+	w.Opaque(parentHash)
+	w.Varint(0)
+	b, err := w.Bytes()
+	return string(b), err
+}
+
+// parentHashFields returns what the encoding of a parent begins with: its
+// encryption_key and parent_hash, encoded.
+func parentHashFields(raw string) string {
+	_, rest := cutOpaque(raw)
+	_, rest = cutOpaque(rest)
+	return raw[:len(raw)-len(rest)]
+}
+
+// unmergedOf yields the unmerged leaves in the encoding of a parent.
+func unmergedOf(raw string) iter.Seq[LeafIndex] {
+	return func(yield func(LeafIndex) bool) {
+		list, _ := cutOpaque(raw[len(parentHashFields(raw)):])
+		for ; len(list) > 0; list = list[4:] {
+			l := LeafIndex(list[0])<<24 | LeafIndex(list[1])<<16 | LeafIndex(list[2])<<8 | LeafIndex(list[3])
+			if !yield(l) {
+				return
+			}
+		}
+	}
 }
 
 // decodeParent returns a parent of a tree.
