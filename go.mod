@@ -3,7 +3,9 @@ module github.com/comity-im/comity
 go 1.26.0
 
 require (
+	filippo.io/edwards25519 v1.2.0
 	github.com/BurntSushi/toml v1.6.0
+	github.com/cloudflare/circl v1.6.5
 	github.com/coder/websocket v1.8.14
 	github.com/danielgtaylor/huma/v2 v2.35.0
 	github.com/fxamacker/cbor/v2 v2.9.0

@@ -21,6 +21,10 @@ type Config struct {
 	Components Components
 	// Now returns the time; nil means time.Now.
 	Now func() time.Time
+	// CipherSuites lists the suites that groups and KeyPackages may have; nil
+	// means UsableCipherSuites. It is the only way to turn on a suite with a
+	// code point for private use.
+	CipherSuites []CipherSuite
 	// Limits bounds what is accepted; its zero value means the defaults.
 	Limits Limits
 	// PSK returns the external, application or resumption key of another
@@ -91,6 +95,9 @@ func (c Config) withDefaults() (*Config, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.CipherSuites == nil {
+		c.CipherSuites = UsableCipherSuites()
 	}
 	c.Limits = c.Limits.withDefaults()
 	return &c, nil

@@ -74,7 +74,7 @@ func CreateGroup(cfg Config, p GroupParams) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.CipherSuite.params()
+	s, err := c.suite(p.CipherSuite)
 	if err != nil {
 		return nil, err
 	}

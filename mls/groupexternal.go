@@ -84,7 +84,7 @@ func JoinExternal(cfg Config, gi *GroupInfo, tree RatchetTree, p JoinParams) (*G
 	defer wipePSKs(psks)
 	caps := p.Capabilities
 	if caps.isZero() {
-		caps = DefaultCapabilities(p.Credential.Type)
+		caps = s.defaultCapabilities(p.Credential.Type)
 	}
 	b := &commitBuilder{
 		provisional: prov, sender: sender, aad: p.AAD, framing: p.Signer, signer: p.Signer,

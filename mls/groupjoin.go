@@ -19,7 +19,7 @@ func JoinWelcome(cfg Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv 
 	if w.CipherSuite != kp.CipherSuite {
 		return nil, fmt.Errorf("%w: Welcome of %v for a key package of %v", ErrCipherSuite, w.CipherSuite, kp.CipherSuite)
 	}
-	s, err := w.CipherSuite.params()
+	s, err := c.suite(w.CipherSuite)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package mls
 
 import (
-	"crypto/hpke"
 	"fmt"
 
 	"github.com/comity-im/comity/internal/tlspl"
@@ -36,46 +35,24 @@ func GenerateHPKEKey(s CipherSuite) (private, public []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := p.kem.GenerateKey()
-	if err != nil {
-		return nil, nil, fmt.Errorf("mls: generate HPKE key: %w", err)
-	}
-	return hpkeKeyBytes(key)
+	return p.kem.generateKeyPair()
 }
 
 // deriveKeyPair is KEM.DeriveKeyPair (RFC 9180 section 4).
 func (s *suite) deriveKeyPair(ikm []byte) (private, public []byte, err error) {
-	key, err := s.kem.DeriveKeyPair(ikm)
-	if err != nil {
-		return nil, nil, fmt.Errorf("mls: derive HPKE key: %w", err)
-	}
-	return hpkeKeyBytes(key)
+	return s.kem.deriveKeyPair(ikm)
 }
 
 // hpkePublic returns the public key of an HPKE private key.
-func (s *suite) hpkePublic(private []byte) ([]byte, error) {
-	key, err := s.kem.NewPrivateKey(private)
-	if err != nil {
-		return nil, fmt.Errorf("%w: HPKE private key", ErrKey)
-	}
-	return key.PublicKey().Bytes(), nil
-}
+func (s *suite) hpkePublic(private []byte) ([]byte, error) { return s.kem.publicKey(private) }
 
-// checkHPKEKey reports whether public is a well-formed key of the suite.
-func (s *suite) checkHPKEKey(public []byte) error {
-	if _, err := s.kem.NewPublicKey(public); err != nil {
-		return fmt.Errorf("%w: HPKE public key: %v", ErrKey, err)
-	}
-	return nil
-}
+// checkHPKEKey returns an error unless public is a key of the suite to which
+// can be encrypted.
+func (s *suite) checkHPKEKey(public []byte) error { return s.kem.checkPublic(public) }
 
-func hpkeKeyBytes(key hpke.PrivateKey) (private, public []byte, err error) {
-	private, err = key.Bytes()
-	if err != nil {
-		return nil, nil, fmt.Errorf("mls: encode HPKE key: %w", err)
-	}
-	return private, key.PublicKey().Bytes(), nil
-}
+// checkKEMOutput returns an error unless enc can be an encapsulation of the
+// suite's KEM.
+func (s *suite) checkKEMOutput(enc []byte) error { return s.kem.checkOutput(enc) }
 
 // EncryptWithLabel encrypts plaintext to an HPKE public key (RFC 9420
 // section 5.1.3).
@@ -92,19 +69,7 @@ func EncryptWithLabel(s CipherSuite, public []byte, label string, context, plain
 }
 
 func (s *suite) seal(public, info, plaintext []byte) (HPKECiphertext, error) {
-	key, err := s.kem.NewPublicKey(public)
-	if err != nil {
-		return HPKECiphertext{}, fmt.Errorf("%w: HPKE public key: %v", ErrKey, err)
-	}
-	enc, sender, err := hpke.NewSender(key, s.kdf, s.hpkeAEAD, info)
-	if err != nil {
-		return HPKECiphertext{}, fmt.Errorf("%w: HPKE encapsulation: %v", ErrKey, err)
-	}
-	ct, err := sender.Seal(nil, plaintext)
-	if err != nil {
-		return HPKECiphertext{}, fmt.Errorf("mls: HPKE seal: %w", err)
-	}
-	return HPKECiphertext{enc, ct}, nil
+	return s.newSealer(info).seal(public, plaintext)
 }
 
 // DecryptWithLabel opens a ciphertext of EncryptWithLabel. It returns an
@@ -122,19 +87,7 @@ func DecryptWithLabel(s CipherSuite, private []byte, label string, context []byt
 }
 
 func (s *suite) open(private, info []byte, ct HPKECiphertext) ([]byte, error) {
-	key, err := s.kem.NewPrivateKey(private)
-	if err != nil {
-		return nil, fmt.Errorf("%w: HPKE private key", ErrKey)
-	}
-	recipient, err := hpke.NewRecipient(ct.KEMOutput, key, s.kdf, s.hpkeAEAD, info)
-	if err != nil {
-		return nil, fmt.Errorf("%w: HPKE decapsulation failed", ErrDecrypt)
-	}
-	pt, err := recipient.Open(nil, ct.Ciphertext)
-	if err != nil {
-		return nil, fmt.Errorf("%w: HPKE ciphertext does not fit key and context", ErrDecrypt)
-	}
-	return pt, nil
+	return s.newSealer(info).open(private, nil, ct)
 }
 
 // externalInitLabel is the exporter context of an ExternalInit (RFC 9420
@@ -143,34 +96,23 @@ const externalInitLabel = "MLS 1.0 external init secret"
 
 // externalInitSend encapsulates a new init secret to external_pub.
 func (s *suite) externalInitSend(externalPub []byte) (kemOutput, initSecret []byte, err error) {
-	key, err := s.kem.NewPublicKey(externalPub)
+	shared, enc, err := s.kem.encap(externalPub)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: external_pub: %v", ErrKey, err)
+		return nil, nil, fmt.Errorf("external_pub: %w", err)
 	}
-	enc, sender, err := hpke.NewSender(key, s.kdf, s.hpkeAEAD, nil)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: external_pub: %v", ErrKey, err)
-	}
-	secret, err := sender.Export(externalInitLabel, s.nh())
-	if err != nil {
-		return nil, nil, fmt.Errorf("mls: HPKE export: %w", err)
-	}
-	return enc, secret, nil
+	x := s.newSealer(nil)
+	keys := x.schedule(shared)
+	defer keys.wipe()
+	return enc, x.export(keys, []byte(externalInitLabel), s.nh()), nil
 }
 
 // externalInitReceive opens what externalInitSend made.
 func (s *suite) externalInitReceive(externalPriv, kemOutput []byte) ([]byte, error) {
-	key, err := s.kem.NewPrivateKey(externalPriv)
+	x := s.newSealer(nil)
+	keys, err := x.receive(externalPriv, nil, kemOutput)
 	if err != nil {
-		return nil, fmt.Errorf("%w: external private key", ErrKey)
+		return nil, fmt.Errorf("kem_output of ExternalInit: %w", err)
 	}
-	recipient, err := hpke.NewRecipient(kemOutput, key, s.kdf, s.hpkeAEAD, nil)
-	if err != nil {
-		return nil, fmt.Errorf("%w: kem_output of ExternalInit", ErrDecrypt)
-	}
-	secret, err := recipient.Export(externalInitLabel, s.nh())
-	if err != nil {
-		return nil, fmt.Errorf("mls: HPKE export: %w", err)
-	}
-	return secret, nil
+	defer keys.wipe()
+	return x.export(keys, []byte(externalInitLabel), s.nh()), nil
 }

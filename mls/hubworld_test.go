@@ -271,7 +271,7 @@ func (w *hubWorld) externalCommit(p *party, list ...ProposalOrRef) *MLSMessage {
 }
 
 func externalInitProposal() Proposal {
-	return Proposal{Type: ProposalExternalInit, ExternalInit: &ExternalInit{KEMOutput: make([]byte, 32)}}
+	return Proposal{Type: ProposalExternalInit, ExternalInit: &ExternalInit{KEMOutput: bytes.Repeat([]byte{9}, 32)}}
 }
 
 func (w *hubWorld) rawExternalCommit(p *party, c *Commit) *MLSMessage {

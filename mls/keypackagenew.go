@@ -86,6 +86,16 @@ func DefaultCapabilities(credentials ...CredentialType) Capabilities {
 	}
 }
 
+// defaultCapabilities are DefaultCapabilities for a leaf of the suite, which
+// are to list it.
+func (s *suite) defaultCapabilities(cred CredentialType) Capabilities {
+	caps := DefaultCapabilities(cred)
+	if !s.id.Usable() {
+		caps.CipherSuites = append(caps.CipherSuites, s.id)
+	}
+	return caps
+}
+
 // isZero reports whether nothing is listed.
 func (c *Capabilities) isZero() bool {
 	return c.Versions == nil && c.CipherSuites == nil && c.Extensions == nil && c.Proposals == nil && c.Credentials == nil
@@ -94,7 +104,7 @@ func (c *Capabilities) isZero() bool {
 // newLeaf makes a signed leaf of source key_package with a new key.
 func newLeaf(s *suite, signer Signer, cred Credential, caps Capabilities, x Extensions, life Lifetime) (leaf LeafNode, private []byte, err error) {
 	if caps.isZero() {
-		caps = DefaultCapabilities(cred.Type)
+		caps = s.defaultCapabilities(cred.Type)
 	}
 	private, public, err := GenerateHPKEKey(s.id)
 	if err != nil {
@@ -173,7 +183,7 @@ func (kp *KeyPackage) Verify(cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	s, err := kp.CipherSuite.params()
+	s, err := c.suite(kp.CipherSuite)
 	if err != nil {
 		return err
 	}

@@ -20,37 +20,36 @@ func (s *suite) expandWithLabel(secret []byte, label string, context []byte, n i
 	if n < 0 || n > 255*s.nh() || n > 0xffff {
 		return nil, fmt.Errorf("%w: %d octets of key material wanted", ErrLimit, n)
 	}
-	var buf [96]byte
-	w := tlspl.NewWriter(buf[:0])
+	if n > s.nh() {
+		info, err := appendKDFLabel(nil, label, context, n)
+		if err != nil {
+			return nil, err
+		}
+		return hkdf.Expand(s.kdf.hash.New, secret, string(info), n)
+	}
+	m := s.kdf.get()
+	defer s.kdf.put(m)
+	m.begin(secret)
+	info, err := appendKDFLabel(m.message(), label, context, n)
+	if err != nil {
+		return nil, err
+	}
+	m.write(append(info, firstBlock...))
+	return clone(m.finish()[:n]), nil
+}
+
+func appendKDFLabel(b []byte, label string, context []byte, n int) ([]byte, error) {
+	w := tlspl.NewWriter(b)
 	w.Uint16(uint16(n))
 	w.Varint(len(labelPrefix) + len(label))
 	w.Raw([]byte(labelPrefix))
 	w.Raw([]byte(label))
 	w.Opaque(context)
-	info, err := w.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	return s.expand(secret, info, n)
-}
-
-// expand is KDF.Expand.
-func (s *suite) expand(secret, info []byte, n int) ([]byte, error) {
-	if n <= s.nh() { // one block: T(1) = HMAC(PRK, info || 0x01)
-		mac := hmac.New(s.hash.New, secret)
-		mac.Write(info)
-		mac.Write([]byte{1})
-		return mac.Sum(nil)[:n:n], nil
-	}
-	return hkdf.Expand(s.hash.New, secret, string(info), n)
+	return w.Bytes()
 }
 
 // extract is KDF.Extract.
-func (s *suite) extract(salt, ikm []byte) []byte {
-	mac := hmac.New(s.hash.New, salt)
-	mac.Write(ikm)
-	return mac.Sum(nil)
-}
+func (s *suite) extract(salt, ikm []byte) []byte { return s.kdf.mac(salt, ikm) }
 
 // deriveSecret is DeriveSecret (RFC 9420 section 8).
 func (s *suite) deriveSecret(secret []byte, label string) ([]byte, error) {
@@ -88,11 +87,7 @@ const (
 
 // mac is the MAC of the suite, HMAC with its hash (RFC 9420 section 5.1).
 func (s *suite) mac(key []byte, parts ...[]byte) []byte {
-	m := hmac.New(s.hash.New, key)
-	for _, p := range parts {
-		m.Write(p)
-	}
-	return m.Sum(nil)
+	return s.kdf.mac(key, parts...)
 }
 
 // macEqual compares MACs in constant time. Values of different length are

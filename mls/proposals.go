@@ -130,8 +130,7 @@ func (s *State) checkProposalContent(cfg *Config, q *QueuedProposal) error {
 		}
 		return p.ReInit.Extensions.Validate()
 	case ProposalExternalInit:
-		// Every KEM of the suites sends an ephemeral public key.
-		if err := s.suite.checkHPKEKey(p.ExternalInit.KEMOutput); err != nil {
+		if err := s.suite.checkKEMOutput(p.ExternalInit.KEMOutput); err != nil {
 			return fmt.Errorf("%w: external_init: %w", ErrInvalidProposal, err)
 		}
 	case ProposalGroupContextExtensions:

@@ -187,7 +187,7 @@ func TestInvalidGroupInfo(t *testing.T) {
 		{"no transcript", ErrInvalidWelcome, ErrInvalidMessage, func(gi *GroupInfo) { gi.GroupContext.ConfirmedTranscriptHash = nil }},
 		{"extension twice", ErrInvalidMessage, ErrInvalidMessage, func(gi *GroupInfo) { gi.Extensions = Extensions{{9, nil}, {9, nil}} }},
 		{"group extension that nobody supports", ErrCapabilities, ErrInvalidMessage, func(gi *GroupInfo) { gi.GroupContext.Extensions = Extensions{{0xf001, nil}} }},
-		{"suite that is not usable", ErrCipherSuite, ErrInvalidMessage, func(gi *GroupInfo) { gi.GroupContext.CipherSuite = 4 }},
+		{"suite that is not usable", ErrCipherSuite, ErrInvalidMessage, func(gi *GroupInfo) { gi.GroupContext.CipherSuite = 8 }},
 		{"version", ErrInvalidWelcome, ErrInvalidMessage, func(gi *GroupInfo) { gi.GroupContext.Version = 2 }},
 		{"another epoch", nil, ErrWrongEpoch, func(gi *GroupInfo) { gi.GroupContext.Epoch++ }},
 		{"another group", ErrInvalidSignature, ErrWrongGroup, func(gi *GroupInfo) { gi.GroupContext.GroupID = []byte("other") }},

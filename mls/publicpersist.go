@@ -248,7 +248,7 @@ func loadState(cfg *Config, records map[string][]byte) (*State, error) {
 	if err := Unmarshal(header, &stored); err != nil {
 		return nil, fmt.Errorf("%w: record %q: %w", ErrState, keyState, err)
 	}
-	s, err := stored.context.CipherSuite.params()
+	s, err := cfg.suite(stored.context.CipherSuite)
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,6 @@
 package mls
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -18,7 +16,7 @@ type Signer interface {
 	// section 5.1.1.
 	Public() []byte
 	// Sign returns the signature of message under the suite's scheme:
-	// Ed25519, or ECDSA in DER over the suite's hash of message.
+	// Ed25519, Ed448 without a context, or ECDSA in DER over the suite's hash of message.
 	Sign(message []byte) ([]byte, error)
 }
 
@@ -33,74 +31,22 @@ func GenerateSigner(s CipherSuite, random io.Reader) (Signer, []byte, error) {
 	if random == nil {
 		random = rand.Reader
 	}
-	if p.curve == nil {
-		seed := make([]byte, ed25519.SeedSize)
-		if _, err := io.ReadFull(random, seed); err != nil {
-			return nil, nil, fmt.Errorf("mls: randomness for a signature key: %w", err)
-		}
-		signer, err := NewSigner(s, seed)
-		return signer, seed, err
-	}
-	key, err := ecdsa.GenerateKey(p.curve, random)
+	private, err := p.signature.generate(random)
 	if err != nil {
-		return nil, nil, fmt.Errorf("mls: generate signature key: %w", err)
+		return nil, nil, err
 	}
-	private, err := key.Bytes()
-	if err != nil {
-		return nil, nil, fmt.Errorf("mls: encode signature key: %w", err)
-	}
-	signer, err := NewSigner(s, private)
+	signer, err := p.signature.signer(private)
 	return signer, private, err
 }
 
-// NewSigner returns the Signer of a private key in memory: the 32-octet
-// Ed25519 seed, or the big-endian ECDSA scalar.
+// NewSigner returns the Signer of a private key in memory: the seed of
+// Ed25519 (32 octets) or Ed448 (57 octets), or the big-endian ECDSA scalar.
 func NewSigner(s CipherSuite, private []byte) (Signer, error) {
 	p, err := s.params()
 	if err != nil {
 		return nil, err
 	}
-	if p.curve == nil {
-		if len(private) != ed25519.SeedSize {
-			return nil, fmt.Errorf("%w: Ed25519 private key of %d octets; want %d", ErrKey, len(private), ed25519.SeedSize)
-		}
-		return ed25519Signer(ed25519.NewKeyFromSeed(private)), nil
-	}
-	// Some encoders drop leading zeros.
-	if size := (p.curve.Params().BitSize + 7) / 8; len(private) > 0 && len(private) < size {
-		private = append(make([]byte, size-len(private)), private...)
-	}
-	key, err := ecdsa.ParseRawPrivateKey(p.curve, private)
-	if err != nil {
-		return nil, fmt.Errorf("%w: ECDSA private key is not a scalar of the curve", ErrKey)
-	}
-	public, err := key.PublicKey.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("%w: ECDSA public key: %v", ErrKey, err)
-	}
-	return &ecdsaSigner{key, public, p}, nil
-}
-
-type ed25519Signer ed25519.PrivateKey
-
-func (k ed25519Signer) Public() []byte {
-	return ed25519.PrivateKey(k).Public().(ed25519.PublicKey)
-}
-
-func (k ed25519Signer) Sign(message []byte) ([]byte, error) {
-	return ed25519.Sign(ed25519.PrivateKey(k), message), nil
-}
-
-type ecdsaSigner struct {
-	key    *ecdsa.PrivateKey
-	public []byte
-	suite  *suite
-}
-
-func (k *ecdsaSigner) Public() []byte { return k.public }
-
-func (k *ecdsaSigner) Sign(message []byte) ([]byte, error) {
-	return ecdsa.SignASN1(rand.Reader, k.key, k.suite.sum(message))
+	return p.signature.signer(private)
 }
 
 // SignWithLabel signs content under label (RFC 9420 section 5.1.2).
@@ -127,38 +73,18 @@ func VerifyWithLabel(s CipherSuite, public []byte, label string, content, sig []
 	if err != nil {
 		return err
 	}
-	if p.curve == nil {
-		if len(public) != ed25519.PublicKeySize {
-			return fmt.Errorf("%w: Ed25519 public key of %d octets", ErrKey, len(public))
-		}
-		if !ed25519.Verify(public, input, sig) {
-			return fmt.Errorf("%w on %s", ErrInvalidSignature, label)
-		}
-		return nil
-	}
-	key, err := ecdsa.ParseUncompressedPublicKey(p.curve, public)
+	ok, err := p.signature.verify(public, input, sig)
 	if err != nil {
-		return fmt.Errorf("%w: ECDSA public key is not a point of the curve", ErrKey)
+		return err
 	}
-	if !ecdsa.VerifyASN1(key, p.sum(input), sig) {
+	if !ok {
 		return fmt.Errorf("%w on %s", ErrInvalidSignature, label)
 	}
 	return nil
 }
 
 // checkSignatureKey reports whether public is a well-formed key of the suite.
-func (s *suite) checkSignatureKey(public []byte) error {
-	if s.curve == nil {
-		if len(public) != ed25519.PublicKeySize {
-			return fmt.Errorf("%w: Ed25519 public key of %d octets", ErrKey, len(public))
-		}
-		return nil
-	}
-	if _, err := ecdsa.ParseUncompressedPublicKey(s.curve, public); err != nil {
-		return fmt.Errorf("%w: ECDSA public key is not a point of the curve", ErrKey)
-	}
-	return nil
-}
+func (s *suite) checkSignatureKey(public []byte) error { return s.signature.checkPublic(public) }
 
 // labelled encodes SignContent and EncryptContext, which have one form
 // (RFC 9420 sections 5.1.2 and 5.1.3):

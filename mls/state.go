@@ -111,7 +111,7 @@ func joinState(cfg *Config, gi *GroupInfo, nodes RatchetTree) (*State, error) {
 	if c.Version != MLS10 {
 		return nil, fmt.Errorf("%w: protocol version %v", ErrInvalidWelcome, c.Version)
 	}
-	s, err := c.CipherSuite.params()
+	s, err := cfg.suite(c.CipherSuite)
 	if err != nil {
 		return nil, err
 	}

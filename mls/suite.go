@@ -1,15 +1,12 @@
 package mls
 
 import (
-	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdh"
-	"crypto/elliptic"
-	"crypto/hpke"
 	_ "crypto/sha256" // the hashes of the suites
 	_ "crypto/sha512"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -17,8 +14,7 @@ import (
 // CipherSuite names the algorithms of a group (RFC 9420 section 17.1).
 type CipherSuite uint16
 
-// The cipher suites of RFC 9420. Those with Curve448 are known but not
-// usable; Usable tells.
+// The cipher suites of RFC 9420.
 const (
 	X25519AES128SHA256Ed25519   CipherSuite = 0x0001
 	P256AES128SHA256P256        CipherSuite = 0x0002
@@ -29,33 +25,48 @@ const (
 	P384AES256SHA384P384        CipherSuite = 0x0007
 )
 
-// suite holds the parameters of a cipher suite. kem is nil for one that is
-// not usable.
+// XWingAES256SHA384Ed25519 is the hybrid post-quantum suite
+// MLS_128_MLKEM768X25519_AES256GCM_SHA384_Ed25519 of
+// draft-ietf-mls-pq-ciphersuites: what is encrypted now stays secret if
+// either ML-KEM-768 or X25519 is broken later; signatures are not
+// post-quantum. It has no code point yet, so this is one for private use, and
+// groups of it are refused unless [Config.CipherSuites] lists it. Its keys
+// are of 1 216 octets, and the path of a commit is accordingly larger.
+const XWingAES256SHA384Ed25519 CipherSuite = 0xF001
+
+// suite holds the parameters of a cipher suite.
 type suite struct {
-	id       CipherSuite
-	name     string
-	kem      hpke.KEM
-	ecdh     ecdh.Curve // of kem
-	kdf      hpke.KDF
-	hpkeAEAD hpke.AEAD
-	hash     crypto.Hash
-	keySize  int // octets of an AEAD key
-	newAEAD  func(key []byte) (cipher.AEAD, error)
-	curve    elliptic.Curve // of ECDSA; nil for Ed25519
+	id        CipherSuite
+	name      string
+	kem       kem
+	kdf       *kdf
+	aead      uint16 // identifier in HPKE (RFC 9180 section 7.3)
+	keySize   int    // octets of an AEAD key
+	newAEAD   func(key []byte) (cipher.AEAD, error)
+	signature signatureScheme
 }
 
 // nonceSize is the nonce length of every AEAD of the table.
 const nonceSize = 12
 
-// suites is indexed by CipherSuite - 1 (RFC 9420 section 17.1).
+// The identifiers of AEADs in HPKE.
+const (
+	aes128GCM        = 0x0001
+	aes256GCM        = 0x0002
+	chacha20Poly1305 = 0x0003
+)
+
+// suites is the table of RFC 9420 section 17.1, indexed by CipherSuite - 1,
+// and then what is for private use.
 var suites = [...]suite{
-	{1, "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519", hpke.DHKEM(ecdh.X25519()), ecdh.X25519(), hpke.HKDFSHA256(), hpke.AES128GCM(), crypto.SHA256, 16, newGCM, nil},
-	{2, "MLS_128_DHKEMP256_AES128GCM_SHA256_P256", hpke.DHKEM(ecdh.P256()), ecdh.P256(), hpke.HKDFSHA256(), hpke.AES128GCM(), crypto.SHA256, 16, newGCM, elliptic.P256()},
-	{3, "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519", hpke.DHKEM(ecdh.X25519()), ecdh.X25519(), hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), crypto.SHA256, 32, chacha20poly1305.New, nil},
-	{4, "MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448", nil, nil, hpke.HKDFSHA512(), hpke.AES256GCM(), crypto.SHA512, 32, newGCM, nil},
-	{5, "MLS_256_DHKEMP521_AES256GCM_SHA512_P521", hpke.DHKEM(ecdh.P521()), ecdh.P521(), hpke.HKDFSHA512(), hpke.AES256GCM(), crypto.SHA512, 32, newGCM, elliptic.P521()},
-	{6, "MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_Ed448", nil, nil, hpke.HKDFSHA512(), hpke.ChaCha20Poly1305(), crypto.SHA512, 32, chacha20poly1305.New, nil},
-	{7, "MLS_256_DHKEMP384_AES256GCM_SHA384_P384", hpke.DHKEM(ecdh.P384()), ecdh.P384(), hpke.HKDFSHA384(), hpke.AES256GCM(), crypto.SHA384, 32, newGCM, elliptic.P384()},
+	{0x0001, "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519", kemX25519, hkdfSHA256, aes128GCM, 16, newGCM, ed25519Scheme{}},
+	{0x0002, "MLS_128_DHKEMP256_AES128GCM_SHA256_P256", kemP256, hkdfSHA256, aes128GCM, 16, newGCM, ecdsaP256},
+	{0x0003, "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519", kemX25519, hkdfSHA256, chacha20Poly1305, 32, chacha20poly1305.New, ed25519Scheme{}},
+	{0x0004, "MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448", kemX448, hkdfSHA512, aes256GCM, 32, newGCM, ed448Scheme{}},
+	{0x0005, "MLS_256_DHKEMP521_AES256GCM_SHA512_P521", kemP521, hkdfSHA512, aes256GCM, 32, newGCM, ecdsaP521},
+	{0x0006, "MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_Ed448", kemX448, hkdfSHA512, chacha20Poly1305, 32, chacha20poly1305.New, ed448Scheme{}},
+	{0x0007, "MLS_256_DHKEMP384_AES256GCM_SHA384_P384", kemP384, hkdfSHA384, aes256GCM, 32, newGCM, ecdsaP384},
+	{XWingAES256SHA384Ed25519, "MLS_128_MLKEM768X25519_AES256GCM_SHA384_Ed25519", xwing{}, hkdfSHA384, aes256GCM, 32, newGCM, ed25519Scheme{}},
 }
 
 func newGCM(key []byte) (cipher.AEAD, error) {
@@ -66,55 +77,74 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// params returns the parameters of s, or an error if s is not usable.
-func (s CipherSuite) params() (*suite, error) {
-	if !s.Usable() {
-		return nil, fmt.Errorf("%w: %v is not supported", ErrCipherSuite, s)
+// find returns the parameters of s, or nil if it is not implemented.
+func (s CipherSuite) find() *suite {
+	if s.Usable() {
+		return &suites[s-1]
 	}
-	return &suites[s-1], nil
+	if s == XWingAES256SHA384Ed25519 {
+		return &suites[len(suites)-1]
+	}
+	return nil
 }
 
-// Usable reports whether groups can use s.
+// params returns the parameters of s, or an error if s is not implemented.
+// Whether a group may have s is for Config.suite to say.
+func (s CipherSuite) params() (*suite, error) {
+	if p := s.find(); p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("%w: %v is not supported", ErrCipherSuite, s)
+}
+
+// Usable reports whether groups can use s unless [Config.CipherSuites] says
+// otherwise.
 func (s CipherSuite) Usable() bool {
-	return s >= 1 && int(s) <= len(suites) && suites[s-1].kem != nil
+	return s >= X25519AES128SHA256Ed25519 && s <= P384AES256SHA384P384
 }
 
 // HashSize returns the length in octets of hashes, MACs and secrets of s, or
-// 0 if s is not usable.
+// 0 if s is not implemented.
 func (s CipherSuite) HashSize() int {
-	if !s.Usable() {
-		return 0
+	if p := s.find(); p != nil {
+		return p.nh()
 	}
-	return suites[s-1].nh()
+	return 0
 }
 
 // String returns the registered name, or the code point.
 func (s CipherSuite) String() string {
-	if s >= 1 && int(s) <= len(suites) {
-		return suites[s-1].name
+	if p := s.find(); p != nil {
+		return p.name
 	}
 	return fmt.Sprintf("0x%04X", uint16(s))
 }
 
-// UsableCipherSuites lists the suites that groups can use.
+// UsableCipherSuites lists the suites that groups can use unless
+// [Config.CipherSuites] says otherwise: those of RFC 9420.
 func UsableCipherSuites() []CipherSuite {
 	var ids []CipherSuite
 	for i := range suites {
-		if suites[i].kem != nil {
+		if suites[i].id.Usable() {
 			ids = append(ids, suites[i].id)
 		}
 	}
 	return ids
 }
 
+// suite returns the parameters of s, or an error unless groups may have it.
+func (c *Config) suite(s CipherSuite) (*suite, error) {
+	if !slices.Contains(c.CipherSuites, s) {
+		if s.find() != nil {
+			return nil, fmt.Errorf("%w: %v is not in Config.CipherSuites", ErrCipherSuite, s)
+		}
+		return nil, fmt.Errorf("%w: %v is not supported", ErrCipherSuite, s)
+	}
+	return s.params()
+}
+
 // nh is the output length of the suite's hash, KDF.Nh.
-func (s *suite) nh() int { return s.hash.Size() }
+func (s *suite) nh() int { return s.kdf.hash.Size() }
 
 // sum hashes the concatenation of parts.
-func (s *suite) sum(parts ...[]byte) []byte {
-	h := s.hash.New()
-	for _, p := range parts {
-		h.Write(p)
-	}
-	return h.Sum(nil)
-}
+func (s *suite) sum(parts ...[]byte) []byte { return s.kdf.sum(parts...) }

@@ -233,11 +233,11 @@ func (p *provisional) decryptPath(path *UpdatePath, own LeafIndex, keys treeKeys
 		return nil, nil, fmt.Errorf("%w: leaf %d is no receiver of the path", ErrInvalidCommit, own)
 	}
 	var ct *HPKECiphertext
-	var private []byte
+	var private, public []byte
 	i := 0
 	for x := range p.receivers(filtered[at]) {
 		if key, ok := keys[x]; ok && x.covers(own) && i < len(path.Nodes[at].EncryptedPathSecret) {
-			ct, private = &path.Nodes[at].EncryptedPathSecret[i], key
+			ct, private, public = &path.Nodes[at].EncryptedPathSecret[i], key, []byte(p.tree.encryptionKey(x))
 			break
 		}
 		i++
@@ -252,7 +252,7 @@ func (p *provisional) decryptPath(path *UpdatePath, own LeafIndex, keys treeKeys
 	if err != nil {
 		return nil, nil, err
 	}
-	secret, err := s.open(private, info, *ct)
+	secret, err := s.newSealer(info).open(private, public, *ct)
 	if err != nil {
 		return nil, nil, fmt.Errorf("path secret of node %d: %w", filtered[at], err)
 	}
