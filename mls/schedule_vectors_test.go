@@ -98,12 +98,8 @@ func TestPSKSecretVectors(t *testing.T) {
 		PSKSecret vectors.Hex `json:"psk_secret"`
 	}
 	vectors.Load(t, "mls", "psk_secret.json", &cases)
-	checked := 0
 	for _, c := range cases {
-		s, err := c.CipherSuite.params()
-		if err != nil {
-			continue
-		}
+		s := mustSuite(t, c.CipherSuite)
 		var in []pskInput
 		for _, p := range c.PSKs {
 			in = append(in, pskInput{PreSharedKeyID{Type: PSKExternal, ID: p.ID, Nonce: p.Nonce}, p.PSK})
@@ -111,10 +107,6 @@ func TestPSKSecretVectors(t *testing.T) {
 		out, err := s.pskSecret(in)
 		noError(t, err)
 		equal(t, "psk_secret", out, c.PSKSecret)
-		checked++
-	}
-	if checked == 0 {
-		t.Fatal("no vector was checked")
 	}
 }
 
