@@ -12,6 +12,12 @@ const (
 )
 
 // Limits bounds what a group accepts. A zero field means its default.
+//
+// To join or follow a group, the signatures of all its leaves are verified.
+// Ed25519 and P-256 take less than 0.1 ms each, Ed448 0.2 ms, but P-384
+// 0.7 ms and P-521 3 ms: where groups may have these suites, MaxMembers should
+// be what the devices can bear, since a tree of 10 000 leaves keeps a core
+// busy for 7 s or 30 s.
 type Limits struct {
 	MaxMembers    int           // members of a group; default 100 000
 	MaxProposals  int           // proposals of one epoch or commit; default 1 024
