@@ -231,9 +231,7 @@ func (e *treeEdit) intern(s *support) *support {
 	return s
 }
 
-// blankDirectPath empties the parents above leaf l.
-func (t *tree) blankDirectPath(l LeafIndex) { t.blankParents(t.ownPages(l), l) }
-
+// blankParents empties the parents above leaf l, whose pages are given.
 func (t *tree) blankParents(pages []*page, l LeafIndex) {
 	for level := 1; level <= t.depth; level++ {
 		setRaw(pages, ancestorOf(l, level), "")
