@@ -44,6 +44,18 @@ type Config struct {
 	// NewMemberProposals decides about a client that proposes its own Add.
 	// An error refuses it; nil refuses all.
 	NewMemberProposals func(s *State, kp *KeyPackage) error
+	// HandshakeFormat is the wire format in which Group sends proposals and
+	// commits: WirePublicMessage, which zero means, or WirePrivateMessage,
+	// which hides from others than members what changes (RFC 9420
+	// section 16.1); a PublicGroup cannot follow it. A SelfRemove and what
+	// comes from outside of the group is always a PublicMessage. Both are
+	// received, whatever is set.
+	HandshakeFormat WireFormat
+	// Padding returns the size to which the plaintext of a PrivateMessage of
+	// size octets is padded; one that is not larger means no padding. It must
+	// depend on nothing but size. nil means the Padmé scheme with at least 64
+	// octets, which adds 12 % at most (RFC 9420 section 15.1).
+	Padding func(size int) int
 }
 
 // A CredentialVerifier is the application's authentication service (RFC 9420
@@ -100,6 +112,15 @@ func (c Config) withDefaults() (*Config, error) {
 		c.CipherSuites = UsableCipherSuites()
 	}
 	c.Limits = c.Limits.withDefaults()
+	if c.HandshakeFormat == 0 {
+		c.HandshakeFormat = WirePublicMessage
+	}
+	if err := checkHandshakeFormat(c.HandshakeFormat); err != nil {
+		return nil, err
+	}
+	if c.Padding == nil {
+		c.Padding = paddedSize
+	}
 	return &c, nil
 }
 

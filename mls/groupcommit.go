@@ -10,8 +10,9 @@ type stagedPrivate struct {
 	own     LeafIndex
 	secrets *epochSecrets // nil if the commit removes the local member
 	keys    treeKeys
-	signer  Signer  // for the new epoch; nil: unchanged
-	use     *keyUse // key of the PrivateMessage that brought the commit
+	signer  Signer                // for the new epoch; nil: unchanged
+	use     *keyUse               // key of the PrivateMessage that brought the commit
+	content *AuthenticatedContent // of an own commit that is a PrivateMessage
 }
 
 // CommitOptions says what a commit holds besides the pending proposals.
@@ -27,7 +28,9 @@ type CommitOptions struct {
 // Commit makes a commit of the pending and the given proposals, with a
 // Welcome for those that it adds and a GroupInfo of the new epoch. The group
 // stays as it is: pass the result to Merge once the hub accepted the commit,
-// or drop it. A crash in between is survived by SealStaged.
+// or drop it. A crash in between is survived by SealStaged. If
+// Config.HandshakeFormat makes the commit a PrivateMessage, its key is used
+// up, whether the commit is sent or not: store Records before sending it.
 //
 // Pending proposals that the local member cannot commit, or that others
 // supersede, are left out: its own Update and SelfRemove, a Remove of a leaf
@@ -66,7 +69,8 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 	defer wipePSKs(psks)
 	b := &commitBuilder{
 		provisional: p, sender: sender, aad: aad, framing: g.signer, signer: g.signer,
-		initSecret: g.epoch.init, membership: g.epoch.membership, psks: psks, omitTree: o.OmitTree,
+		initSecret: g.epoch.init, psks: psks, omitTree: o.OmitTree,
+		format: g.cfg.HandshakeFormat, protect: g.protect,
 	}
 	keys := g.keys.prune(p.tree)
 	if p.needsPath || o.ForcePath || o.Leaf != nil {
@@ -88,6 +92,9 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 		return nil, err
 	}
 	sc.private = &stagedPrivate{own: g.own, secrets: secrets, keys: keys}
+	if sc.Message.PrivateMessage != nil {
+		sc.private.content = b.content
+	}
 	if o.Leaf != nil && o.Leaf.Signer != nil {
 		sc.private.signer = b.signer
 	}
@@ -171,9 +178,13 @@ type commitBuilder struct {
 	signer     Signer // of the new leaf; signs the GroupInfo
 	path       *createdPath
 	initSecret []byte
-	membership []byte // nil for an external commit
 	psks       []pskInput
 	omitTree   bool
+
+	format  WireFormat
+	protect func(a *AuthenticatedContent) (*MLSMessage, error)
+
+	content *AuthenticatedContent // set by build
 }
 
 // build signs the commit and derives the new epoch.
@@ -194,7 +205,7 @@ func (b *commitBuilder) build() (*StagedCommit, *epochSecrets, error) {
 	}
 	defer wipe(commitSecret)
 	a := &AuthenticatedContent{
-		WireFormat: WirePublicMessage,
+		WireFormat: b.format,
 		Content: FramedContent{
 			GroupID:           before.GroupID(),
 			Epoch:             before.Epoch(),
@@ -214,16 +225,11 @@ func (b *commitBuilder) build() (*StagedCommit, *epochSecrets, error) {
 	}
 	tag := s.confirmationTag(secrets.confirmation, b.context.ConfirmedTranscriptHash)
 	a.Auth.ConfirmationTag = tag
-	pm, err := a.public(s, b.membership, before.contextBytes())
-	if err != nil {
-		return nil, nil, err
-	}
 	after, err := b.finish(tag)
 	if err != nil {
 		return nil, nil, err
 	}
 	sc := b.staged(after, b.aad)
-	sc.Message = &MLSMessage{WireFormat: WirePublicMessage, PublicMessage: pm}
 	if sc.GroupInfo, err = newGroupInfo(s, b.signer, b.committer, after, secrets.external, nil); err != nil {
 		return nil, nil, err
 	}
@@ -232,7 +238,9 @@ func (b *commitBuilder) build() (*StagedCommit, *epochSecrets, error) {
 			return nil, nil, err
 		}
 	}
-	return sc, secrets, nil
+	b.content = a
+	sc.Message, err = b.protect(a)
+	return sc, secrets, err
 }
 
 // derive runs the key schedule for the epoch that a begins. The caller wipes

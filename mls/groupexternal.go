@@ -89,6 +89,11 @@ func JoinExternal(cfg Config, gi *GroupInfo, tree RatchetTree, p JoinParams) (*G
 	b := &commitBuilder{
 		provisional: prov, sender: sender, aad: p.AAD, framing: p.Signer, signer: p.Signer,
 		initSecret: initSecret, psks: psks,
+		format: WirePublicMessage,
+		protect: func(a *AuthenticatedContent) (*MLSMessage, error) {
+			pm, err := a.public(s, nil, st.contextBytes())
+			return &MLSMessage{WireFormat: WirePublicMessage, PublicMessage: pm}, err
+		},
 	}
 	b.path, err = prov.createPath(&LeafNode{
 		SignatureKey: bytes.Clone(p.Signer.Public()),

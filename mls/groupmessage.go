@@ -40,16 +40,7 @@ func (g *Group) Encrypt(data, aad []byte) (*MLSMessage, error) {
 	if err := a.sign(g.signer, g.state.contextBytes()); err != nil {
 		return nil, err
 	}
-	k, generation, err := g.tree.take(g.own, applicationRatchet)
-	if err != nil {
-		return nil, err
-	}
-	defer k.wipe()
-	m, err := a.private(g.suite, k, generation, g.epoch.senderData)
-	if err != nil {
-		return nil, err
-	}
-	return &MLSMessage{WireFormat: WirePrivateMessage, PrivateMessage: m}, nil
+	return g.protect(a)
 }
 
 // epochView is what decrypting in one epoch needs.

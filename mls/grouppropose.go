@@ -5,9 +5,11 @@ import (
 	"fmt"
 )
 
-// Propose signs a proposal as a PublicMessage and enqueues it. An Update is
-// made by ProposeUpdate instead. A second SelfRemove of an epoch returns the
-// first, since there may be only one (mls-extensions section 6.3).
+// Propose signs a proposal and enqueues it. Config.HandshakeFormat says in
+// which form it is sent; a key that this uses up is gone even if the message
+// is not sent: store Records before sending it. An Update is made by
+// ProposeUpdate instead. A second SelfRemove of an epoch returns the first,
+// since there may be only one (mls-extensions section 6.3).
 func (g *Group) Propose(p Proposal, aad []byte) (*MLSMessage, error) {
 	if err := g.open(); err != nil {
 		return nil, err
@@ -39,7 +41,7 @@ func (g *Group) propose(p Proposal, aad []byte) (*MLSMessage, error) {
 		return nil, err
 	}
 	a := &AuthenticatedContent{
-		WireFormat: WirePublicMessage,
+		WireFormat: g.proposalFormat(p.Type),
 		Content: FramedContent{
 			GroupID:           g.state.GroupID(),
 			Epoch:             g.state.Epoch(),
@@ -52,14 +54,18 @@ func (g *Group) propose(p Proposal, aad []byte) (*MLSMessage, error) {
 	if err := a.sign(g.signer, g.state.contextBytes()); err != nil {
 		return nil, err
 	}
-	pm, err := a.public(g.suite, g.epoch.membership, g.state.contextBytes())
-	if err != nil {
-		return nil, err
-	}
-	m := &MLSMessage{WireFormat: WirePublicMessage, PublicMessage: pm}
+	m := &MLSMessage{WireFormat: a.WireFormat}
 	q, err := g.state.openProposal(g.cfg, m, a)
 	if err != nil {
 		return nil, err
+	}
+	sent, err := g.protect(a)
+	if err != nil {
+		return nil, err
+	}
+	*m = *sent
+	if m.PrivateMessage != nil {
+		q.content = a // no member opens its own messages
 	}
 	return m, g.Enqueue(q)
 }

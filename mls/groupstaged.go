@@ -11,9 +11,13 @@ import (
 // part of the new epoch follows from the commit and is computed anew.
 //
 //	struct {
-//	    uint8 version = 1;
-//	    uint64 epoch; /* in which the commit was made */
+//	    uint8 version; /* 1, or 2 for a commit that is a PrivateMessage */
+//	    uint64 epoch;  /* in which the commit was made */
 //	    MLSMessage commit;
+//	    select (StagedRecord.version) {
+//	        case 1: struct{};
+//	        case 2: AuthenticatedContent content;
+//	    };
 //	    optional<Welcome> welcome;
 //	    GroupInfo group_info;
 //	    EpochSecrets secrets;
@@ -22,14 +26,22 @@ import (
 type stagedRecord struct {
 	epoch   Epoch
 	sc      StagedCommit // Message, Welcome and GroupInfo
+	content *AuthenticatedContent
 	secrets epochSecrets
 	keys    treeKeys
 }
 
 func (s *stagedRecord) MarshalTLS(w *tlspl.Writer) {
-	w.Uint8(memberRecordVersion)
+	if s.content == nil {
+		w.Uint8(stagedRecordPublic)
+	} else {
+		w.Uint8(stagedRecordPrivate)
+	}
 	w.Uint64(s.epoch)
 	s.sc.Message.MarshalTLS(w)
+	if s.content != nil {
+		s.content.MarshalTLS(w)
+	}
 	w.Optional(s.sc.Welcome != nil, func(w *tlspl.Writer) { s.sc.Welcome.MarshalTLS(w) })
 	s.sc.GroupInfo.MarshalTLS(w)
 	s.secrets.MarshalTLS(w)
@@ -37,10 +49,17 @@ func (s *stagedRecord) MarshalTLS(w *tlspl.Writer) {
 }
 
 func (s *stagedRecord) UnmarshalTLS(r *tlspl.Reader) {
-	readVersion(r)
+	v := r.Uint8()
+	if r.Err() == nil && v != stagedRecordPublic && v != stagedRecordPrivate {
+		r.Failf("staged commit of version %d; this program reads versions %d and %d", v, stagedRecordPublic, stagedRecordPrivate)
+	}
 	s.epoch = r.Uint64()
 	s.sc.Message = new(MLSMessage)
 	s.sc.Message.UnmarshalTLS(r)
+	if v == stagedRecordPrivate {
+		s.content = new(AuthenticatedContent)
+		s.content.UnmarshalTLS(r)
+	}
 	if r.Optional() {
 		s.sc.Welcome = new(Welcome)
 		s.sc.Welcome.UnmarshalTLS(r)
@@ -50,6 +69,12 @@ func (s *stagedRecord) UnmarshalTLS(r *tlspl.Reader) {
 	s.secrets.UnmarshalTLS(r)
 	s.keys.UnmarshalTLS(r)
 }
+
+// The versions of a StagedRecord.
+const (
+	stagedRecordPublic  = 1
+	stagedRecordPrivate = 2
+)
 
 // SealStaged returns a commit of Commit in a form to store until it is known
 // whether the commit was accepted. It holds the secrets of the new epoch:
@@ -67,6 +92,7 @@ func (g *Group) SealStaged(sc *StagedCommit) ([]byte, error) {
 	return tlspl.Marshal(&stagedRecord{
 		epoch:   g.state.Epoch(),
 		sc:      StagedCommit{Message: sc.Message, Welcome: sc.Welcome, GroupInfo: sc.GroupInfo},
+		content: sc.private.content,
 		secrets: *sc.private.secrets,
 		keys:    sc.private.keys,
 	})
@@ -87,7 +113,7 @@ func (g *Group) LoadStaged(b []byte, signers ...Signer) (*StagedCommit, error) {
 	if s.epoch != g.state.Epoch() {
 		return nil, fmt.Errorf("%w: the commit was made in epoch %d, the group is in epoch %d", ErrWrongEpoch, s.epoch, g.state.Epoch())
 	}
-	a, _, err := g.openHandshake(s.sc.Message)
+	a, err := g.openStaged(&s)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +142,7 @@ func (g *Group) LoadStaged(b []byte, signers ...Signer) (*StagedCommit, error) {
 	if err := s.keys.check(sc.After.tree); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
-	sc.private = &stagedPrivate{own: g.own, secrets: &s.secrets, keys: s.keys}
+	sc.private = &stagedPrivate{own: g.own, secrets: &s.secrets, keys: s.keys, content: s.content}
 	leaf, _ := sc.After.Member(g.own)
 	if !bytes.Equal(leaf.SignatureKey, g.signer.Public()) {
 		for _, signer := range signers {
@@ -130,6 +156,20 @@ func (g *Group) LoadStaged(b []byte, signers ...Signer) (*StagedCommit, error) {
 	}
 	sc.Message, sc.Welcome, sc.GroupInfo = s.sc.Message, s.sc.Welcome, s.sc.GroupInfo
 	return sc, nil
+}
+
+// openStaged authenticates a stored commit. The key of an own PrivateMessage
+// was used up when it was made, so that its content is stored beside it.
+func (g *Group) openStaged(s *stagedRecord) (*AuthenticatedContent, error) {
+	if s.content == nil {
+		a, _, err := g.openHandshake(s.sc.Message)
+		return a, err
+	}
+	c := &s.content.Content
+	if s.sc.Message.WireFormat != s.content.WireFormat || !bytes.Equal(c.GroupID, g.state.GroupID()) || c.Epoch != g.state.Epoch() {
+		return nil, fmt.Errorf("%w: the staged message and its content do not fit together", ErrState)
+	}
+	return s.content, g.state.verifyContent(s.content)
 }
 
 // publicOutcome finishes a commit without the secrets of its epoch: one that

@@ -176,7 +176,8 @@ func TestPathSecretThatDoesNotFit(t *testing.T) {
 	noError(t, err)
 	leaf, signer := g.template(nil)
 	b := &commitBuilder{provisional: p, sender: MemberSender(g.own), framing: signer, signer: signer,
-		initSecret: g.epoch.init, membership: g.epoch.membership}
+		format: WirePublicMessage, protect: g.protect,
+		initSecret: g.epoch.init}
 	b.path, err = p.createPath(leaf, signer)
 	noError(t, err)
 	b.path.secrets[len(b.path.secrets)-1].secret = bytes.Repeat([]byte{9}, 32)

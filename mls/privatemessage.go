@@ -107,9 +107,14 @@ func (s *suite) senderDataKey(secret, ciphertext []byte) (k messageKey, err erro
 	return k, err
 }
 
-// private encrypts signed content of a member. k is used up; the caller
-// wipes it.
+// private encrypts signed content of a member with the default padding. k is
+// used up; the caller wipes it.
 func (a *AuthenticatedContent) private(s *suite, k messageKey, generation uint32, senderDataSecret []byte) (*PrivateMessage, error) {
+	return a.privatePadded(s, k, generation, senderDataSecret, paddedSize)
+}
+
+// privatePadded is private with the padding of Config.Padding.
+func (a *AuthenticatedContent) privatePadded(s *suite, k messageKey, generation uint32, senderDataSecret []byte, padding func(size int) int) (*PrivateMessage, error) {
 	if a.WireFormat != WirePrivateMessage || a.Content.Sender.Type != SenderMember {
 		return nil, fmt.Errorf("%w: content was not signed by a member for a PrivateMessage", ErrInvalidMessage)
 	}
@@ -124,14 +129,14 @@ func (a *AuthenticatedContent) private(s *suite, k messageKey, generation uint32
 		AuthenticatedData: a.Content.AuthenticatedData,
 	}
 	size := len(a.Content.Application) + len(a.Auth.Signature) + 16
-	w := tlspl.NewWriter(make([]byte, 0, paddedSize(size)+16))
+	w := tlspl.NewWriter(make([]byte, 0, max(padding(size), size)+16))
 	a.Content.marshalBody(w)
 	a.Auth.marshal(w, a.Content.ContentType)
 	pt, err := w.Bytes()
 	if err != nil {
 		return nil, err
 	}
-	if n := paddedSize(len(pt)) - len(pt); n > 0 {
+	if n := padding(len(pt)) - len(pt); n > 0 {
 		pt = append(pt, make([]byte, n)...)
 	}
 	aad, err := m.contentAAD()
