@@ -239,10 +239,4 @@ func (s *State) usesSafeAAD() bool {
 
 // ownAAD returns the authenticated data to send: nil stands for an empty
 // SafeAAD where one is required.
-func (g *Group) ownAAD(aad []byte) ([]byte, error) {
-	safe := g.state.usesSafeAAD()
-	if safe && aad == nil {
-		return tlspl.Marshal(SafeAAD{})
-	}
-	return aad, checkAAD(safe, aad)
-}
+func (g *Group) ownAAD(aad []byte) ([]byte, error) { return g.state.fillAAD(aad) }
