@@ -20,14 +20,15 @@
 // bytes in which it was received, since they are what was signed: to change
 // one, build a new one.
 //
+// A group may be continued in another one with other parameters
+// ([Group.Reinitialize], after a commit of a ReInit), or branch off from it
+// ([Group.Branch]).
+//
 // All cipher suites of RFC 9420 are usable, and a hybrid post-quantum one,
 // [XWingAES256SHA384Ed25519], where [Config.CipherSuites] lists it. HPKE is
 // RFC 9180 in base mode, over crypto/ecdh, crypto/mlkem, X448 of
 // cloudflare/circl, and X25519 over the field arithmetic and base point table
 // of filippo.io/edwards25519, all constant time.
-//
-// ReInit and branching of
-// groups are not offered; a ReInit proposal is validated as such.
 package mls
 
 import (

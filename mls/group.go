@@ -34,6 +34,9 @@ type Group struct {
 
 	saved savedGroup // what Records has handed out
 
+	// founding is set while the first commit of a group that comes from
+	// another is made.
+	founding *link
 }
 
 // pastEpoch is what remains of an epoch for messages that arrive late. The

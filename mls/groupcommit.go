@@ -50,6 +50,7 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 	}
 	props = appendByValue(props, o.Proposals, sender)
 	for i := range props {
+		props[i].founding = g.founding != nil
 		// Whoever sends a leaf checks its lifetime, even if it follows others
 		// without (RFC 9420 section 7.3).
 		if a := props[i].Proposal.Add; a != nil {

@@ -77,7 +77,7 @@ func JoinExternal(cfg Config, gi *GroupInfo, tree RatchetTree, p JoinParams) (*G
 	if err != nil {
 		return nil, nil, err
 	}
-	psks, err := c.welcomePSKs(s, prov.psks)
+	psks, err := c.welcomePSKs(s, prov.psks, nil)
 	if err != nil {
 		return nil, nil, err
 	}

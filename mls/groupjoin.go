@@ -16,6 +16,12 @@ func JoinWelcome(cfg Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv 
 	if err != nil {
 		return nil, err
 	}
+	return joinWelcome(c, w, tree, kp, priv, signer, nil)
+}
+
+// joinWelcome is JoinWelcome for a group that comes from another by l, which
+// is nil for any other group.
+func joinWelcome(c *Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv *KeyPackagePrivate, signer Signer, l *link) (*Group, error) {
 	if w.CipherSuite != kp.CipherSuite {
 		return nil, fmt.Errorf("%w: Welcome of %v for a key package of %v", ErrCipherSuite, w.CipherSuite, kp.CipherSuite)
 	}
@@ -38,7 +44,12 @@ func JoinWelcome(cfg Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv 
 		return nil, err
 	}
 	defer gs.wipe()
-	psks, err := c.welcomePSKs(s, gs.PSKs)
+	if l != nil {
+		if err := l.find(gs.PSKs); err != nil {
+			return nil, err
+		}
+	}
+	psks, err := c.welcomePSKs(s, gs.PSKs, l)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +74,11 @@ func JoinWelcome(cfg Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv 
 	st, err := joinState(c, gi, tree)
 	if err != nil {
 		return nil, err
+	}
+	if l != nil {
+		if err := l.check(st); err != nil {
+			return nil, err
+		}
 	}
 	own, err := findOwnLeaf(st, kp)
 	if err != nil {
@@ -90,14 +106,15 @@ func JoinWelcome(cfg Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv 
 	return g, nil
 }
 
-// welcomePSKs fetches the keys that a Welcome names.
-func (c *Config) welcomePSKs(s *suite, ids []PreSharedKeyID) ([]pskInput, error) {
+// welcomePSKs fetches the keys that a Welcome or an external commit names. l is
+// nil unless the group comes from another.
+func (c *Config) welcomePSKs(s *suite, ids []PreSharedKeyID, l *link) ([]pskInput, error) {
 	psks := make([]pskInput, 0, len(ids))
 	for i := range ids {
 		id := &ids[i]
-		if id.Type == PSKResumption && id.Usage != ResumptionApplication {
+		if id.isLink() && l == nil {
 			wipePSKs(psks)
-			return nil, fmt.Errorf("%w: reinitialization and branching are not offered", ErrPSK)
+			return nil, fmt.Errorf("%w: the group comes from another one: join it by JoinReinitialized or JoinBranch of that", ErrPSK)
 		}
 		if len(id.Nonce) != s.nh() {
 			wipePSKs(psks)
@@ -109,7 +126,13 @@ func (c *Config) welcomePSKs(s *suite, ids []PreSharedKeyID) ([]pskInput, error)
 				return nil, fmt.Errorf("%w: the same pre-shared key twice", ErrInvalidWelcome)
 			}
 		}
-		psk, err := c.psk(id)
+		var psk []byte
+		var err error
+		if id.isLink() {
+			psk, err = l.psk(id)
+		} else {
+			psk, err = c.psk(id)
+		}
 		if err != nil {
 			wipePSKs(psks)
 			return nil, err

@@ -12,7 +12,10 @@ func (g *Group) resolvePSKs(ids []PreSharedKeyID) ([]pskInput, error) {
 	for _, id := range ids {
 		var psk []byte
 		var err error
-		if id.Type == PSKResumption && bytes.Equal(id.GroupID, g.state.GroupID()) {
+		if id.isLink() {
+			// The checks let it pass in a founding commit only.
+			psk, err = g.founding.psk(&id)
+		} else if id.Type == PSKResumption && bytes.Equal(id.GroupID, g.state.GroupID()) {
 			psk, err = g.resumptionPSK(id.Epoch)
 		} else {
 			psk, err = g.cfg.psk(&id)
@@ -24,6 +27,19 @@ func (g *Group) resolvePSKs(ids []PreSharedKeyID) ([]pskInput, error) {
 		psks = append(psks, pskInput{id, psk})
 	}
 	return psks, nil
+}
+
+// ResumptionPSK returns the resumption key of this group's epoch, which is the
+// present one or one of the past that are kept (Limits.PastEpochs). It is for
+// Config.PSK of another group, or of a client that joins this group anew, to
+// be named by a PreSharedKeyID of usage ResumptionApplication (RFC 9420
+// section 8.6). Within this group no Config.PSK is asked for it. The caller
+// wipes it; the error matches ErrPSK if the epoch is not kept.
+func (g *Group) ResumptionPSK(e Epoch) ([]byte, error) {
+	if err := g.usable(); err != nil {
+		return nil, err
+	}
+	return g.resumptionPSK(e)
 }
 
 // resumptionPSK returns the resumption key of this group's epoch e.

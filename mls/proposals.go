@@ -17,6 +17,7 @@ type QueuedProposal struct {
 	AAD      []byte      // authenticated_data of Message
 
 	content   *AuthenticatedContent // of a proposal that came as a PrivateMessage
+	founding  bool                  // a resumption key that ties a new group to another, by its creator
 	checkedIn *State                // the state in which checkProposal accepted it
 }
 
@@ -123,7 +124,7 @@ func (s *State) checkProposalContent(cfg *Config, q *QueuedProposal) error {
 			return fmt.Errorf("%w: remove of the blank leaf %d", ErrInvalidProposal, p.Remove.Removed)
 		}
 	case ProposalPreSharedKey:
-		return s.checkPSK(&p.PreSharedKey.PSK)
+		return s.checkPSK(&p.PreSharedKey.PSK, q.founding)
 	case ProposalReInit:
 		if p.ReInit.Version < s.context.Version {
 			return fmt.Errorf("%w: reinit with the older version %v", ErrInvalidProposal, p.ReInit.Version)
@@ -202,16 +203,16 @@ func (c *Config) checkSuccessor(old, leaf *LeafNode) error {
 }
 
 // checkPSK verifies the form of a PreSharedKeyID in a proposal
-// (section 12.1.4). Keys for reinitialization and branching belong into a
-// Welcome.
-func (s *State) checkPSK(id *PreSharedKeyID) error {
+// (section 12.1.4). Keys for reinitialization and branching belong into the
+// founding commit of a group, which nobody but its creator sees.
+func (s *State) checkPSK(id *PreSharedKeyID, founding bool) error {
 	if len(id.Nonce) != s.suite.nh() {
 		return fmt.Errorf("%w: psk_nonce of %d octets; want %d", ErrInvalidProposal, len(id.Nonce), s.suite.nh())
 	}
 	switch {
 	case id.Type == PSKExternal, id.Type == PSKApplication:
 		return nil
-	case id.Type == PSKResumption && id.Usage == ResumptionApplication:
+	case id.Type == PSKResumption && (id.Usage == ResumptionApplication || founding):
 		return nil
 	}
 	return fmt.Errorf("%w: pre-shared key of type %d and usage %d", ErrInvalidProposal, id.Type, id.Usage)
