@@ -37,6 +37,7 @@ func secretLeafKey(e Epoch, leaf LeafIndex) string {
 type savedGroup struct {
 	state   *State
 	pending int    // how many proposals of the epoch are stored
+	spoilt  []int  // which of them as spoilt
 	epoch   Epoch  // to which they belong
 	member  []byte // digest of the member record; its content is secret
 	past    map[Epoch]bool
@@ -111,19 +112,31 @@ func (t *secretTree) records(r *Records, e Epoch) {
 }
 
 // pendingRecords appends the changes of the pending proposals, which only
-// grow within an epoch.
+// grow within an epoch, but for one that takes the place of a spoilt one. That
+// a proposal is spoilt is not stored: its tag tells.
 func (g *Group) pendingRecords(r *Records) {
 	stored := g.saved.pending
 	if g.saved.epoch != g.state.Epoch() {
-		stored = 0
+		stored, g.saved.spoilt = 0, nil
+	}
+	var spoilt []int
+	for _, i := range g.saved.spoilt {
+		if g.pending.list[i].Spoilt {
+			spoilt = append(spoilt, i)
+			continue
+		}
+		r.Put = append(r.Put, Record{positionKey(keyPending, uint32(i)), mustMarshal((*pendingRecord)(&g.pending.list[i]))})
 	}
 	for i := stored; i < len(g.pending.list); i++ {
+		if g.pending.list[i].Spoilt {
+			spoilt = append(spoilt, i)
+		}
 		r.Put = append(r.Put, Record{positionKey(keyPending, uint32(i)), mustMarshal((*pendingRecord)(&g.pending.list[i]))})
 	}
 	for i := len(g.pending.list); i < g.saved.pending; i++ {
 		r.Delete = append(r.Delete, positionKey(keyPending, uint32(i)))
 	}
-	g.saved.pending, g.saved.epoch = len(g.pending.list), g.state.Epoch()
+	g.saved.pending, g.saved.epoch, g.saved.spoilt = len(g.pending.list), g.state.Epoch(), spoilt
 }
 
 // ratchetPair is the stored form of a sender's ratchets:
@@ -529,6 +542,12 @@ func (g *Group) loadPending(records map[string][]byte) error {
 		if err != nil {
 			return fmt.Errorf("%w: record %q: %w", ErrState, key, err)
 		}
-		g.pending.list[i].content = q.content
+		p := &g.pending.list[i]
+		p.content = q.content
+		if p.Proposal.Type == ProposalSelfRemove &&
+			q.Message.PublicMessage.verifyMembership(g.suite, g.epoch.membership, g.state.contextBytes()) != nil {
+			p.Spoilt = true
+			g.saved.spoilt = append(g.saved.spoilt, i)
+		}
 	}
 }

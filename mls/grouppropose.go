@@ -2,6 +2,7 @@ package mls
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 )
 
@@ -140,7 +141,8 @@ func (g *Group) ProposeUpdate(p LeafParams, aad []byte) (*MLSMessage, error) {
 }
 
 // Proposal verifies a proposal message of this epoch. It does not enqueue
-// it; a PrivateMessage, however, opens only once.
+// it; a PrivateMessage, however, opens only once. A SelfRemove with a wrong
+// membership tag is returned, marked as spoilt, since others may commit it.
 func (g *Group) Proposal(m *MLSMessage) (*QueuedProposal, error) {
 	// What is verified now is used later: it must not change in between.
 	m, err := m.detached()
@@ -148,6 +150,11 @@ func (g *Group) Proposal(m *MLSMessage) (*QueuedProposal, error) {
 		return nil, err
 	}
 	a, use, err := g.openHandshake(m)
+	spoilt := false
+	if errors.Is(err, errMembershipTag) {
+		a, err = g.openSpoilt(m, err)
+		spoilt = err == nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -166,10 +173,24 @@ func (g *Group) Proposal(m *MLSMessage) (*QueuedProposal, error) {
 	if err != nil {
 		return nil, err
 	}
+	q.Spoilt = spoilt
 	return q, nil
 }
 
-// Enqueue adds a verified proposal to those that the next commit may name.
+// openSpoilt authenticates a SelfRemove by its signature alone, after its
+// membership tag did not verify, for the reason given. The ProposalRef does
+// not cover the tag: a commit that names the message names this one, whatever
+// its tag, and the commit's own tags prove what it does.
+func (g *Group) openSpoilt(m *MLSMessage, reason error) (*AuthenticatedContent, error) {
+	if p := m.PublicMessage.Content.Proposal; p == nil || p.Type != ProposalSelfRemove {
+		return nil, reason
+	}
+	// It also verifies all else, and that the tag has its length.
+	return g.state.openPublic(m, ContentProposal)
+}
+
+// Enqueue adds a verified proposal to those that the next commit may name. A
+// SelfRemove takes the place of the same one that is marked as spoilt.
 func (g *Group) Enqueue(q *QueuedProposal) error {
 	if err := g.open(); err != nil {
 		return err

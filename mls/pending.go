@@ -30,19 +30,25 @@ func (c *proposalCache) get(ref ProposalRef) (QueuedProposal, bool) {
 	return c.list[i], true
 }
 
-// add appends q, unless it is there already or there are max proposals.
+// add appends q, unless it is there already or there are max proposals. One
+// that is not spoilt takes the place of the same one that is.
 func (c *proposalCache) add(q *QueuedProposal, max int) error {
 	if q.Ref == nil {
 		return fmt.Errorf("%w: a proposal without reference cannot be pending", ErrInvalidProposal)
 	}
-	if _, ok := c.byRef[string(q.Ref)]; ok {
+	at, known := c.byRef[string(q.Ref)]
+	if known && (q.Spoilt || !c.list[at].Spoilt) {
 		return nil
 	}
-	if len(c.list) >= max {
+	if !known && len(c.list) >= max {
 		return fmt.Errorf("%w: %d proposals are pending", ErrLimit, len(c.list))
 	}
 	if c.shared {
 		c.list, c.byRef, c.shared = slices.Clone(c.list), maps.Clone(c.byRef), false
+	}
+	if known {
+		c.list[at] = *q
+		return nil
 	}
 	if c.byRef == nil {
 		c.byRef = make(map[string]int)

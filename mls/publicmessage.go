@@ -1,6 +1,7 @@
 package mls
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/comity-im/comity/internal/tlspl"
@@ -129,7 +130,9 @@ func (m *PublicMessage) verifyMembership(s *suite, membershipKey, context []byte
 		return err
 	}
 	if !macEqual(tag, m.MembershipTag) {
-		return fmt.Errorf("%w: membership tag does not verify", ErrInvalidMessage)
+		return fmt.Errorf("%w: %w", ErrInvalidMessage, errMembershipTag)
 	}
 	return nil
 }
+
+var errMembershipTag = errors.New("membership tag does not verify")
