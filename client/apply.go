@@ -227,6 +227,7 @@ func (r *chat) mayReplace(user mimi.URI, m *content.Message) bool {
 // proposals handles the proposals of one event: all of them are taken, or
 // none.
 func (r *chat) proposals(t *turn, position uint64, at time.Time, messages []mls.MLSMessage) bool {
+	var spoilt error
 	queued := make([]mls.QueuedProposal, 0, len(messages))
 	for i := range messages {
 		if _, epoch, _ := messages[i].Epoch(); epoch < r.group.State().Epoch() {
@@ -235,9 +236,12 @@ func (r *chat) proposals(t *turn, position uint64, at time.Time, messages []mls.
 			}
 			return true
 		}
-		q, err := r.group.Proposal(&messages[i])
-		if err != nil {
+		q, err := r.takeProposal(&messages[i])
+		if q == nil {
 			return r.refuseProposal(t, position, at, err)
+		}
+		if err != nil {
+			spoilt = err
 		}
 		queued = append(queued, *q)
 	}
@@ -250,6 +254,9 @@ func (r *chat) proposals(t *turn, position uint64, at time.Time, messages []mls.
 			return true
 		}
 		r.dirty, r.hold = true, time.Time{}
+	}
+	if spoilt != nil {
+		r.trouble(t, position, at, ProblemProposal, spoilt)
 	}
 	return true
 }

@@ -290,7 +290,7 @@ func (r *chat) encrypt(t *turn) {
 	if n := r.c.line.connection(); n == 0 || n != r.caughtUpOn {
 		return
 	}
-	if r.staged != nil || r.leaving != nil || len(r.group.Pending()) > 0 {
+	if r.staged != nil || r.leaving != nil || r.toCommit() > 0 {
 		return
 	}
 	st := r.group.State()

@@ -20,6 +20,8 @@ var (
 	errLost = errors.New("client: another commit came first")
 	// errBusy: a commit of this device is under way.
 	errBusy = errors.New("client: a commit is under way")
+	// errSpoilt: a SelfRemove with a wrong membership tag.
+	errSpoilt = errors.New("client: the membership tag of a SelfRemove does not verify; the sender is removed instead")
 )
 
 // A staged is a commit of this device that is not in the log. It is stored
@@ -62,6 +64,7 @@ func (r *chat) stage(t *turn, opts mls.CommitOptions) (*staged, error) {
 		return nil, errBusy
 	}
 	opts.OmitTree = true // CLI-20: the hub has the tree
+	opts.Proposals = r.carryOut(opts.Proposals)
 	sc, err := r.group.Commit(opts)
 	if err != nil {
 		return nil, fmt.Errorf("client: commit: %w", err)
@@ -335,7 +338,7 @@ func (r *chat) unlock() { <-r.op }
 // waits to be sent, else after a random delay, so that not all members try at
 // the same time.
 func (r *chat) arm(t *turn) {
-	if len(r.group.Pending()) == 0 || r.staged != nil || r.leaving != nil {
+	if r.toCommit()+len(r.spoiltLeavers()) == 0 || r.staged != nil || r.leaving != nil {
 		return
 	}
 	delay := time.Duration(-1)
@@ -366,7 +369,7 @@ func (r *chat) arm(t *turn) {
 		r.c.goroutine(func() {
 			r.post(func(t *turn) {
 				r.timerOn = false
-				if r.active() == nil && r.staged == nil && r.leaving == nil && len(r.group.Pending()) > 0 && !time.Now().Before(r.hold) {
+				if r.active() == nil && r.staged == nil && r.leaving == nil && r.toCommit()+len(r.spoiltLeavers()) > 0 && !time.Now().Before(r.hold) {
 					r.commitPending(t)
 				}
 			})

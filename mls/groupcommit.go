@@ -34,8 +34,8 @@ type CommitOptions struct {
 //
 // Pending proposals that the local member cannot commit, or that others
 // supersede, are left out: its own Update and SelfRemove, a Remove of a leaf
-// that leaves by SelfRemove, an Update of a leaf that leaves, and a SelfRemove
-// that is spoilt.
+// that leaves by SelfRemove, an Update of a leaf that leaves, and all that a
+// member proposed of which a proposal is spoilt.
 func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 	if err := g.open(); err != nil {
 		return nil, err
@@ -106,8 +106,15 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 // committable returns the pending proposals that member own can put into one
 // commit (RFC 9420 section 12.2, mls-extensions section 6.3).
 func committable(pending []QueuedProposal, own LeafIndex) []QueuedProposal {
-	// Who verifies the membership tag may have refused it.
-	pending = slices.DeleteFunc(slices.Clone(pending), func(q QueuedProposal) bool { return q.Spoilt })
+	// Who verifies membership tags may have refused what is spoilt, and with it
+	// all that belongs to it.
+	spoilt := make(map[Sender]bool)
+	for i := range pending {
+		if pending[i].Spoilt {
+			spoilt[pending[i].Sender] = true
+		}
+	}
+	pending = slices.DeleteFunc(slices.Clone(pending), func(q QueuedProposal) bool { return spoilt[q.Sender] })
 	leaving := make(map[LeafIndex]ProposalType)
 	updates := make(map[LeafIndex]int)
 	for i := range pending {

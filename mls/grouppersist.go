@@ -544,7 +544,7 @@ func (g *Group) loadPending(records map[string][]byte) error {
 		}
 		p := &g.pending.list[i]
 		p.content = q.content
-		if p.Proposal.Type == ProposalSelfRemove &&
+		if q.content == nil &&
 			q.Message.PublicMessage.verifyMembership(g.suite, g.epoch.membership, g.state.contextBytes()) != nil {
 			p.Spoilt = true
 			g.saved.spoilt = append(g.saved.spoilt, i)

@@ -151,8 +151,8 @@ func (g *Group) Proposal(m *MLSMessage) (*QueuedProposal, error) {
 	}
 	a, use, err := g.openHandshake(m)
 	spoilt := false
-	if errors.Is(err, errMembershipTag) {
-		a, err = g.openSpoilt(m, err)
+	if errors.Is(err, errMembershipTag) && m.PublicMessage.isSelfRemove() {
+		a, err = g.state.openPublic(m, ContentProposal)
 		spoilt = err == nil
 	}
 	if err != nil {
@@ -177,16 +177,40 @@ func (g *Group) Proposal(m *MLSMessage) (*QueuedProposal, error) {
 	return q, nil
 }
 
-// openSpoilt authenticates a SelfRemove by its signature alone, after its
-// membership tag did not verify, for the reason given. The ProposalRef does
-// not cover the tag: a commit that names the message names this one, whatever
-// its tag, and the commit's own tags prove what it does.
-func (g *Group) openSpoilt(m *MLSMessage, reason error) (*AuthenticatedContent, error) {
-	if p := m.PublicMessage.Content.Proposal; p == nil || p.Type != ProposalSelfRemove {
-		return nil, reason
+// SpoiltProposal returns a proposal that [Group.Proposal] refuses for nothing
+// but its membership tag, marked as spoilt. A hub cannot verify that tag: an
+// application that judges commits by what is pending at the hub enqueues such
+// proposals, too. They are in no own commit, and a commit of somebody else
+// that names one is refused, unless it is a SelfRemove.
+//
+// The ProposalRef does not cover the tag: a commit that names a SelfRemove
+// names the same one with whatever tag, and the commit's own tags prove what
+// it does.
+func (g *Group) SpoiltProposal(m *MLSMessage) (*QueuedProposal, error) {
+	m, err := m.detached()
+	if err != nil {
+		return nil, err
 	}
-	// It also verifies all else, and that the tag has its length.
-	return g.state.openPublic(m, ContentProposal)
+	switch _, use, err := g.openHandshake(m); {
+	case err == nil:
+		if use != nil {
+			use.discard()
+		}
+		return nil, fmt.Errorf("%w: its membership tag verifies", ErrInvalidProposal)
+	case !errors.Is(err, errMembershipTag):
+		return nil, err
+	}
+	// It also verifies that the tag has its length.
+	a, err := g.state.openPublic(m, ContentProposal)
+	if err != nil {
+		return nil, err
+	}
+	q, err := g.state.openProposal(g.cfg, m, a)
+	if err != nil {
+		return nil, err
+	}
+	q.Spoilt = true
+	return q, nil
 }
 
 // Enqueue adds a verified proposal to those that the next commit may name. A

@@ -16,11 +16,12 @@ type QueuedProposal struct {
 	Message  *MLSMessage // nil if the commit holds the proposal by value
 	AAD      []byte      // authenticated_data of Message
 
-	// Spoilt marks a SelfRemove whose signature verifies, but whose membership
-	// tag does not; only a Group can tell. Its sender, or somebody on the way,
-	// spoilt the tag. Commit leaves it out. It takes effect if a valid commit
-	// of somebody else names it, as an external commit must, whose sender
-	// cannot verify the tag (mls-extensions section 6.3).
+	// Spoilt marks a member's proposal whose signature verifies, but whose
+	// membership tag does not; only a Group can tell. Its sender, or somebody
+	// on the way, spoilt the tag. Commit leaves out whatever such a sender
+	// proposed. A SelfRemove takes effect all the same if a valid commit of
+	// somebody else names it, as an external commit must, whose sender cannot
+	// verify the tag (mls-extensions section 6.3).
 	Spoilt bool
 
 	content   *AuthenticatedContent // of a proposal that came as a PrivateMessage

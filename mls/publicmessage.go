@@ -78,6 +78,11 @@ func (m *PublicMessage) checkSender() error {
 	return fmt.Errorf("%w: content type %d from sender type %d in a PublicMessage", ErrInvalidMessage, c.ContentType, c.Sender.Type)
 }
 
+// isSelfRemove reports whether m proposes a SelfRemove.
+func (m *PublicMessage) isSelfRemove() bool {
+	return m != nil && m.Content.Proposal != nil && m.Content.Proposal.Type == ProposalSelfRemove
+}
+
 // membershipTag computes the MAC by which a member proves membership
 // (RFC 9420 section 6.2):
 //

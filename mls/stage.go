@@ -93,6 +93,9 @@ func resolveProposals(c *Commit, sender Sender, pending *proposalCache) ([]Queue
 		if !ok {
 			return nil, fmt.Errorf("%w: %x", ErrMissingProposal, p.Reference)
 		}
+		if q.Spoilt && q.Proposal.Type != ProposalSelfRemove {
+			return nil, fmt.Errorf("%w: commit refers to a proposal with a wrong membership tag", ErrInvalidCommit)
+		}
 		if seen[string(p.Reference)] {
 			return nil, fmt.Errorf("%w: the same proposal is referred to twice", ErrInvalidProposal)
 		}

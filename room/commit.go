@@ -114,7 +114,7 @@ func (v *View) docketOf(sc *mls.StagedCommit, pending []mls.QueuedProposal) (*do
 		if !v.policy.IsParticipant(c.User) {
 			return nil, nil, denied("%q is not a participant, or is banned", c.User)
 		}
-		d, err := v.resolve(sc.Proposals, nil, nil)
+		d, err := v.resolve(sc.Proposals, nil, pending)
 		return d, nil, err
 	}
 	joiner, err := v.cfg.client(leaf, sc.Committer)

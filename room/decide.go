@@ -25,7 +25,7 @@ func (s *State) decideCommit(sc *mls.StagedCommit, change *Change, pending []mls
 			return denied("%q is being removed and cannot commit", change.Committer.Device)
 		}
 	}
-	effective := s.effective
+	effective, waiting := s.effective, pending
 	if kept := s.withoutRemoved(sc, pending); len(kept) < len(pending) {
 		var err error
 		if effective, err = s.view.project(kept); err != nil {
@@ -38,7 +38,7 @@ func (s *State) decideCommit(sc *mls.StagedCommit, change *Change, pending []mls
 		joiner = &change.Committer
 	}
 	byValue := slices.DeleteFunc(slices.Clone(sc.Proposals), func(q mls.QueuedProposal) bool { return q.Ref != nil })
-	d, err := s.view.resolve(byValue, joiner, pending)
+	d, err := s.view.resolve(byValue, joiner, waiting)
 	if err != nil {
 		return err
 	}
@@ -127,6 +127,10 @@ func (s *State) checkCovered(sc *mls.StagedCommit, change *Change, pending []mls
 		switch q.Proposal.Type {
 		case mls.ProposalRemove:
 			if gone[q.Proposal.Remove.Removed] {
+				continue
+			}
+		case mls.ProposalSelfRemove:
+			if gone[q.Sender.Leaf] {
 				continue
 			}
 		case mls.ProposalUpdate:

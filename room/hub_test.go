@@ -261,8 +261,8 @@ func TestSpoiltProposals(t *testing.T) {
 			w.ok(err)
 			spoilt := w.wire(m)
 			spoilt.PublicMessage.MembershipTag[0] ^= 1
-			if _, err := w.members["alice/1"].group.Proposal(&spoilt); err == nil {
-				t.Fatalf("%s: alice takes it", name)
+			if q, err := w.members["alice/1"].group.Proposal(&spoilt); err == nil && !q.Spoilt {
+				t.Fatalf("%s: alice takes it for good", name)
 			}
 			messages = append(messages, spoilt)
 		}

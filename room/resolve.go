@@ -87,8 +87,10 @@ func (d *docket) motion(user mimi.URI) *motion {
 
 // resolve says what proposals mean, and refuses all that no rule can allow.
 // joiner is the sender of an external commit, or nil. pending are the
-// proposals that wait in this epoch; only the leave of a user whose clients
-// remove themselves is looked up there (see departures).
+// proposals that wait in this epoch; only who leaves is looked up there: in an
+// external commit the user whose clients remove themselves (see departures), in
+// a member's the client that it removes by value, although that has proposed a
+// SelfRemove.
 func (v *View) resolve(qs []mls.QueuedProposal, joiner *Client, pending []mls.QueuedProposal) (*docket, error) {
 	d := &docket{removed: make(map[mls.LeafIndex]Client), touched: make(map[mimi.URI]bool)}
 	var join *motion
@@ -97,6 +99,10 @@ func (v *View) resolve(qs []mls.QueuedProposal, joiner *Client, pending []mls.Qu
 		d.motions = append(d.motions, join)
 	}
 	superseded := selfRemoved(qs)
+	var leaving map[mls.LeafIndex]bool
+	if joiner == nil {
+		leaving = selfRemoved(pending)
+	}
 	for i := range qs {
 		q := &qs[i]
 		var m *motion
@@ -107,6 +113,13 @@ func (v *View) resolve(qs []mls.QueuedProposal, joiner *Client, pending []mls.Qu
 				return nil, denied("proposal of leaf %d, which is no member", q.Sender.Leaf)
 			}
 			m = d.motion(c.User)
+			if r := q.Proposal.Remove; q.Proposal.Type == mls.ProposalRemove && q.Ref == nil && leaving[r.Removed] {
+				// Its own wish, which the committer carries out without naming
+				// it: the membership tag of its SelfRemove was spoilt.
+				if c, ok := v.roster.leaves.get(r.Removed); ok {
+					m = d.motion(c.User)
+				}
+			}
 		case mls.SenderNewMemberCommit:
 			if join == nil {
 				return nil, denied("proposal of a new member outside of an external commit")
