@@ -63,7 +63,7 @@ type GroupParams struct {
 	GroupID        []byte // nil: random
 	Signer         Signer
 	Credential     Credential
-	Capabilities   Capabilities // zero: DefaultCapabilities
+	Capabilities   Capabilities // zero: DefaultCapabilities, with GREASE
 	LeafExtensions Extensions
 	Extensions     Extensions // of the GroupContext
 
@@ -211,6 +211,9 @@ func newGroupInfo(s *suite, signer Signer, own LeafIndex, st *State, external []
 			return nil, err
 		}
 		x = append(x, Extension{ExtensionRatchetTree, data})
+	}
+	if x, err = x.withGREASE(); err != nil {
+		return nil, err
 	}
 	gi := &GroupInfo{
 		GroupContext:    *st.GroupContext(),

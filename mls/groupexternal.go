@@ -10,7 +10,7 @@ import (
 type JoinParams struct {
 	Signer         Signer
 	Credential     Credential
-	Capabilities   Capabilities // zero: DefaultCapabilities
+	Capabilities   Capabilities // zero: DefaultCapabilities, with GREASE
 	LeafExtensions Extensions
 
 	// ByValue are further proposals: at most one Remove, of an earlier leaf
@@ -82,9 +82,9 @@ func JoinExternal(cfg Config, gi *GroupInfo, tree RatchetTree, p JoinParams) (*G
 		return nil, nil, err
 	}
 	defer wipePSKs(psks)
-	caps := p.Capabilities
-	if caps.isZero() {
-		caps = s.defaultCapabilities(p.Credential.Type)
+	caps, err := p.Capabilities.orDefault(s, &p.Credential)
+	if err != nil {
+		return nil, nil, err
 	}
 	b := &commitBuilder{
 		provisional: prov, sender: sender, aad: p.AAD, framing: p.Signer, signer: p.Signer,

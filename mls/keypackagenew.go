@@ -13,7 +13,7 @@ type KeyPackageParams struct {
 	CipherSuite    CipherSuite
 	Signer         Signer
 	Credential     Credential
-	Capabilities   Capabilities // zero: DefaultCapabilities of the suite and credential
+	Capabilities   Capabilities // zero: DefaultCapabilities of the credential's type, and GREASE here and in Extensions
 	LeafExtensions Extensions
 	Extensions     Extensions // of the KeyPackage itself
 
@@ -103,8 +103,8 @@ func (c *Capabilities) isZero() bool {
 
 // newLeaf makes a signed leaf of source key_package with a new key.
 func newLeaf(s *suite, signer Signer, cred Credential, caps Capabilities, x Extensions, life Lifetime) (leaf LeafNode, private []byte, err error) {
-	if caps.isZero() {
-		caps = s.defaultCapabilities(cred.Type)
+	if caps, err = caps.orDefault(s, &cred); err != nil {
+		return LeafNode{}, nil, err
 	}
 	private, public, err := GenerateHPKEKey(s.id)
 	if err != nil {
@@ -162,12 +162,18 @@ func NewKeyPackage(p KeyPackageParams) (*KeyPackage, *KeyPackagePrivate, error) 
 	if err != nil {
 		return nil, nil, err
 	}
+	x := p.Extensions
+	if p.Capabilities.isZero() {
+		if x, err = x.withGREASE(); err != nil {
+			return nil, nil, err
+		}
+	}
 	kp := &KeyPackage{
 		Version:     MLS10,
 		CipherSuite: s.id,
 		InitKey:     initPublic,
 		LeafNode:    leaf,
-		Extensions:  p.Extensions,
+		Extensions:  x,
 	}
 	if err := kp.sign(p.Signer); err != nil {
 		return nil, nil, err

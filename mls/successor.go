@@ -18,7 +18,7 @@ func ReInitProposal(r ReInit) Proposal { return Proposal{Type: ProposalReInit, R
 type SuccessorParams struct {
 	Signer         Signer
 	Credential     Credential
-	Capabilities   Capabilities // zero: DefaultCapabilities
+	Capabilities   Capabilities // zero: DefaultCapabilities, with GREASE
 	LeafExtensions Extensions
 	Lifetime       time.Duration // of the creator's leaf; zero: 90 days
 

@@ -7,7 +7,8 @@ import "slices"
 // node caches the summary of its subtree, so questions such as "does every
 // member support this proposal type" cost nothing per commit.
 //
-// All lists are sorted and without duplicates. A support is immutable; nil is
+// All lists are sorted, without duplicates and without GREASE, so that members
+// that differ in nothing else share one summary. A support is immutable; nil is
 // that of a subtree without members.
 type support struct {
 	extensions  []ExtensionType
@@ -18,9 +19,9 @@ type support struct {
 
 func supportOf(n *LeafNode) *support {
 	return &support{
-		extensions:  sortedSet(n.Capabilities.Extensions),
-		proposals:   sortedSet(n.Capabilities.Proposals),
-		credentials: sortedSet(n.Capabilities.Credentials),
+		extensions:  sortedSet(withoutGREASE(n.Capabilities.Extensions)),
+		proposals:   sortedSet(withoutGREASE(n.Capabilities.Proposals)),
+		credentials: sortedSet(withoutGREASE(n.Capabilities.Credentials)),
 		inUse:       []CredentialType{n.Credential.Type},
 	}
 }
