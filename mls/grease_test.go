@@ -63,9 +63,11 @@ func TestGREASE(t *testing.T) {
 	w.commit("m0", CommitOptions{Proposals: []Proposal{AddProposal(d.kp)}}, d)
 	w.add("m0", "m2", "m3", "m4", "m5", "m6", "m7")
 	// Leaves with other values share one summary.
-	root := g.state.tree.root
-	if root.left.support != root.support && root.right.support != root.support || len(root.support.extensions) != 1 {
-		t.Errorf("supports %+v, %+v and %+v", root.support, root.left.support, root.right.support)
+	shared := g.state.tree.entry(2).support
+	for l := LeafIndex(2); l < 8; l++ {
+		if s := g.state.tree.entry(l).support; s != shared || len(s.extensions) != 1 {
+			t.Errorf("leaf %d: support %+v", l, s)
+		}
 	}
 
 	// Who names its capabilities has none.
