@@ -136,6 +136,13 @@ func seeds(t testing.TB) map[string][][]byte {
 	put("ApplicationFraming", ApplicationFraming{media, []byte("hello")})
 	put("KeyPackagePrivate", d.priv)
 	put("MemberRecord", (*memberRecord)(g))
+	private := *g
+	cfg := *g.cfg
+	cfg.HandshakeFormat = WirePrivateMessage
+	private.cfg = &cfg
+	hidden, err := private.Commit(CommitOptions{SkipPending: true})
+	noError(t, err)
+	put("StagedRecord", &stagedRecord{epoch: g.state.Epoch(), sc: *hidden, content: hidden.private.content, secrets: *hidden.private.secrets, keys: hidden.private.keys})
 	put("RatchetPair", (*ratchetPair)(g.tree.senders[1]))
 	put("PastRecord", (*pastRecord)(g.past[0]))
 	put("PendingRecord", (*pendingRecord)(&g.pending.list[0]))
@@ -234,6 +241,9 @@ func FuzzMember(f *testing.F) {
 		}
 		if q, err := g.Proposal(m); err == nil && q.Ref == nil {
 			t.Fatal("a proposal without reference")
+		}
+		if q, err := g.SpoiltProposal(m); err == nil && !q.Spoilt {
+			t.Fatal("a proposal that is refused is not marked as spoilt")
 		}
 		if sc, err := g.StageCommit(m); err == nil && sc.Before != g.state {
 			t.Fatal("a commit of another epoch")

@@ -281,8 +281,7 @@ func (l *link) checkMembers(leaves []*LeafNode) error {
 			match = i
 			return true
 		}
-		key := string(mustMarshal(leaf.Credential))
-		for _, i := range byCredential[key] {
+		for _, i := range byCredential[string(mustMarshal(leaf.Credential))] {
 			if try(i) {
 				break
 			}

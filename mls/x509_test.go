@@ -383,3 +383,28 @@ func TestGroupOfSeveralCredentials(t *testing.T) {
 		}
 	}
 }
+
+// FuzzX509Verifier gives arbitrary octets as a credential: none is genuine but
+// those of the seeds.
+func FuzzX509Verifier(f *testing.F) {
+	root := certify(f, nil, ed25519Key(f), asCA("root"))
+	ca := certify(f, root, ecdsaKey(f, elliptic.P256()), asCA("ca"))
+	key := ed25519Key(f)
+	leaf := certify(f, ca, key, asClient(someone))
+	v := &X509Verifier{Roots: pool(root)}
+	for _, c := range []Credential{chain(leaf, ca), chain(leaf, ca, root), chain(leaf), chain(ca, leaf), BasicCredential([]byte("x"))} {
+		f.Add(mustMarshal(c))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var c Credential
+		if Unmarshal(b, &c) != nil {
+			return
+		}
+		for _, now := range []time.Time{certNow, {}} {
+			if v.VerifyCredential(&c, mlsKey(t, key), now) == nil && string(c.Certificates[0]) != string(leaf.cert.Raw) {
+				t.Fatal("a foreign certificate is genuine")
+			}
+		}
+		_ = v.VerifySuccessor(&LeafNode{Credential: c}, &LeafNode{Credential: chain(leaf)})
+	})
+}
