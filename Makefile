@@ -35,8 +35,8 @@ unit: ## the tests without the race detector and without the end-to-end runs
 race:
 	@GO="$(GO)" sh scripts/race.sh
 
-e2e: build ## real processes: the demo, both logs, crashes, bad input; 200 seeds of a simulated federation
-	COMITY_BINARY=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 40m ./internal/sim ./e2e
+e2e: build ## real processes: the demo, both logs, crashes, bad input; 200 seeds of a simulated federation; groups with ts-mls
+	COMITY_BINARY=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 40m ./internal/sim ./e2e ./e2e/tsmls
 
 fuzz: ## every decoder for FUZZTIME
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) sh scripts/fuzz.sh
