@@ -67,10 +67,10 @@ func TestRandomGroups(t *testing.T) {
 				suite := suiteOf(seed)
 				w := randomWorld(t, n, seed, suite)
 				if suite == mls.X25519AES128SHA256Ed25519 || suite == mls.X25519ChaCha20SHA256Ed25519 {
-					w.play(28)
+					w.play(25)
 				} else {
-					w.maxMembers = 6
-					w.play(14)
+					w.maxMembers = 5
+					w.play(10)
 				}
 				mu.Lock()
 				defer mu.Unlock()
