@@ -26,6 +26,9 @@ type client interface {
 	// the group already, replaces it. psk is the ID of an external key, or "".
 	joinExternal(groupInfo, tree []byte, resync bool, psk string) ([]byte, error)
 	propose(p proposal) ([]byte, error)
+	// proposeSelf proposes the addition of the client, which is no member yet,
+	// to the group of a GroupInfo.
+	proposeSelf(groupInfo []byte) ([]byte, error)
 	// commit makes a commit and stages it: merge or drop follows.
 	commit(o commitOptions) (*committed, error)
 	merge() error
@@ -37,6 +40,13 @@ type client interface {
 	// groupInfo returns a GroupInfo of the epoch and the tree, which is nil if
 	// the GroupInfo carries it.
 	groupInfo(withTree bool) (gi, tree []byte, err error)
+
+	// successor makes a client for a group that follows this client's, because
+	// of a ReInit or as a branch. Of the clients so made one calls succeed with
+	// the KeyPackages of the others, which call joinSuccessor.
+	successor(suite mls.CipherSuite) (client, error)
+	succeed(k kind, groupID []byte, keyPackages [][]byte) (*committed, error)
+	joinSuccessor(k kind, welcome, tree []byte) error
 }
 
 // A proposal is what clients of both kinds can propose.
@@ -47,6 +57,9 @@ type proposal struct {
 	PSK        string `json:"psk,omitempty"`        // psk: an external key
 	Epoch      uint64 `json:"epoch"`                // resumption, of the same group
 	Extension  []byte `json:"extension,omitempty"`  // extensions: required_capabilities
+
+	GroupID []byte          `json:"groupID,omitempty"` // reinit
+	Suite   mls.CipherSuite `json:"suite,omitempty"`   // reinit
 }
 
 type kind string
@@ -58,6 +71,8 @@ const (
 	psk        kind = "psk"
 	resumption kind = "resumption"
 	extensions kind = "extensions"
+	reinit     kind = "reinit"
+	branch     kind = "branch" // no proposal, but a way to a new group
 )
 
 type commitOptions struct {

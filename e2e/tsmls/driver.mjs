@@ -10,6 +10,7 @@ import { createInterface } from "node:readline"
 import { p256, p384, p521 } from "@noble/curves/nist.js"
 import {
   acceptAll,
+  branchGroup,
   ciphersuites,
   createApplicationMessage,
   createCommit,
@@ -23,11 +24,14 @@ import {
   getCiphersuiteImpl,
   joinGroup,
   joinGroupExternal,
+  joinGroupFromBranch,
+  joinGroupFromReinit,
   makePskIndex,
   mlsExporter,
   processPrivateMessage,
   processPublicMessage,
   proposeAddExternal,
+  reinitCreateNewGroup,
 } from "ts-mls"
 import { defaultClientConfig } from "ts-mls/clientConfig.js"
 import { createGroupInfo, createGroupInfoWithRatchetTree } from "ts-mls/createCommit.js"
@@ -49,6 +53,8 @@ function vector(octets) {
   const prefix = octets.length < 64 ? [octets.length] : [0x40 | (octets.length >> 8), octets.length & 0xff]
   return new Uint8Array([...prefix, ...octets])
 }
+
+const suiteName = (id) => Object.keys(ciphersuites).find((name) => ciphersuites[name] === id)
 
 function client(name) {
   const c = clients.get(name)
@@ -199,6 +205,11 @@ async function proposal(c, p) {
       const id = { psktype: "resumption", usage: "application", pskGroupId, pskEpoch: BigInt(p.epoch), pskNonce }
       return { proposalType: "psk", psk: { preSharedKeyId: id } }
     }
+    case "reinit":
+      return {
+        proposalType: "reinit",
+        reinit: { groupId: bytes(p.groupID), version: "mls10", cipherSuite: suiteName(p.suite), extensions: [] },
+      }
     case "extensions": {
       const extensions = [{ extensionType: "required_capabilities", extensionData: bytes(p.extension) }]
       return { proposalType: "group_context_extensions", groupContextExtensions: { extensions } }
@@ -259,8 +270,7 @@ const ops = {
 
   // Makes a client with a KeyPackage.
   async client({ client: name, suite, pastEpochs, generations }) {
-    const suiteName = Object.keys(ciphersuites).find((n) => ciphersuites[n] === suite)
-    const cs = await getCiphersuiteImpl(getCiphersuiteFromName(suiteName))
+    const cs = await getCiphersuiteImpl(getCiphersuiteFromName(suiteName(suite)))
     const c = { cs, config: config({ pastEpochs, generations }) }
     await makeKeyPackage(c, name)
     clients.set(name, c)
@@ -372,6 +382,43 @@ const ops = {
     if (r.kind !== "applicationMessage") throw new Error(`not an application message, but ${r.kind}`)
     c.state = r.newState
     return { data: base64(r.message), aad: base64(privateMessage.authenticatedData) }
+  },
+
+  // Makes a client of a name, which is its identity, for the group that
+  // follows that of the client from.
+  async successor({ client: name, from, suite, identity }) {
+    const old = client(from)
+    const cs = await getCiphersuiteImpl(getCiphersuiteFromName(suiteName(suite)))
+    const c = { cs, config: old.config, from: old }
+    await makeKeyPackage(c, identity)
+    clients.set(name, c)
+    return { keyPackage: wrap("mls_key_package", { keyPackage: c.keyPackage }) }
+  },
+
+  // Creates the group that follows, with those whose KeyPackages are given.
+  async succeed({ client: name, kind, groupID, keyPackages }) {
+    const c = client(name)
+    const others = keyPackages.map((kp) => message(kp).keyPackage)
+    const { state } = c.from
+    const r =
+      kind === "branch"
+        ? await branchGroup(state, c.keyPackage, c.privateKeys, others, bytes(groupID), c.cs)
+        : await reinitCreateNewGroup(state, c.keyPackage, c.privateKeys, others, bytes(groupID), c.cs.name, [])
+    enter(c, r.newState)
+    return { welcome: wrap("mls_welcome", { welcome: r.welcome }), tree: base64(encodeRatchetTree(r.newState.ratchetTree)) }
+  },
+
+  async joinSuccessor({ client: name, kind, welcome, tree: t }) {
+    const c = client(name)
+    const w = message(welcome).welcome
+    const { state } = c.from
+    const known = t ? tree(t) : undefined
+    const joined =
+      kind === "branch"
+        ? await joinGroupFromBranch(state, w, c.keyPackage, c.privateKeys, known, c.cs)
+        : await joinGroupFromReinit(state, w, c.keyPackage, c.privateKeys, known)
+    enter(c, joined)
+    return {}
   },
 
   // Reports the views that the named clients have of their group.

@@ -50,6 +50,7 @@ type goClient struct {
 	priv   *mls.KeyPackagePrivate
 	group  *mls.Group
 	staged *mls.StagedCommit
+	from   *goClient // of the group that this client's group follows
 }
 
 func newGoClient(suite mls.CipherSuite, name string, private bool) (*goClient, error) {
@@ -131,6 +132,19 @@ func (c *goClient) externalPSK(id string) (mls.PreSharedKeyID, error) {
 	return mls.PreSharedKeyID{Type: mls.PSKExternal, ID: []byte(id), Nonce: nonce}, err
 }
 
+func (c *goClient) proposeSelf(groupInfo []byte) ([]byte, error) {
+	m, err := decode(groupInfo)
+	if err != nil {
+		return nil, err
+	}
+	gc := &m.GroupInfo.GroupContext
+	p, err := mls.NewMemberProposal(gc.GroupID, gc.Epoch, c.signer, c.kp, aadOf("proposal"))
+	if err != nil {
+		return nil, err
+	}
+	return encode(p), nil
+}
+
 // proposal makes any but an Update.
 func (c *goClient) proposal(p proposal) (mls.Proposal, error) {
 	switch p.Kind {
@@ -154,6 +168,8 @@ func (c *goClient) proposal(p proposal) (mls.Proposal, error) {
 			Type: mls.PSKResumption, Usage: mls.ResumptionApplication,
 			GroupID: c.group.State().GroupID(), Epoch: p.Epoch, Nonce: nonce,
 		}), err
+	case reinit:
+		return mls.ReInitProposal(mls.ReInit{GroupID: p.GroupID, Version: mls.MLS10, CipherSuite: p.Suite}), nil
 	case extensions:
 		return mls.GroupContextExtensionsProposal(mls.Extensions{{Type: mls.ExtensionRequiredCapabilities, Data: p.Extension}}), nil
 	}
@@ -275,4 +291,54 @@ func (c *goClient) report(label string, context []byte) (*report, error) {
 		GroupContext: encoded, TreeHash: s.GroupContext().TreeHash, ConfirmationTag: s.ConfirmationTag(),
 		Authenticator: authenticator, Exported: exported, Leaf: uint32(c.group.OwnLeaf()), Pending: len(c.group.Pending()),
 	}, err
+}
+
+func (c *goClient) successor(suite mls.CipherSuite) (client, error) {
+	next, err := newGoClient(suite, c.named, c.cfg.HandshakeFormat == mls.WirePrivateMessage)
+	if err != nil {
+		return nil, err
+	}
+	next.from = c
+	return next, nil
+}
+
+func (c *goClient) succeed(k kind, groupID []byte, keyPackages [][]byte) (*committed, error) {
+	p := mls.SuccessorParams{Signer: c.signer, Credential: mls.BasicCredential([]byte(c.named)), OmitTree: true}
+	for _, b := range keyPackages {
+		m, err := decode(b)
+		if err != nil {
+			return nil, err
+		}
+		p.KeyPackages = append(p.KeyPackages, m.KeyPackage)
+	}
+	var sc *mls.StagedCommit
+	var err error
+	if k == branch {
+		p.GroupID = groupID
+		c.group, sc, err = c.from.group.Branch(p)
+	} else {
+		c.group, sc, err = c.from.group.Reinitialize(p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	tree, err := mls.Marshal(c.group.State().RatchetTree())
+	return &committed{Welcome: encode(mls.WelcomeMessage(sc.Welcome)), Tree: tree}, err
+}
+
+func (c *goClient) joinSuccessor(k kind, welcome, tree []byte) error {
+	m, err := decode(welcome)
+	if err != nil {
+		return err
+	}
+	nodes, err := decodeTree(tree)
+	if err != nil {
+		return err
+	}
+	join := c.from.group.JoinReinitialized
+	if k == branch {
+		join = c.from.group.JoinBranch
+	}
+	c.group, err = join(m.Welcome, nodes, c.kp, c.priv, c.signer)
+	return err
 }

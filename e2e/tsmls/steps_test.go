@@ -199,17 +199,13 @@ func (w *world) proposeSelf() {
 		return
 	}
 	n := w.newcomer()
-	c, ok := n.client.(*tsClient)
-	if !ok {
-		return
-	}
 	by := w.pick(w.alive(anyone))
 	gi, _, err := by.groupInfo(w.chance(50))
 	if err != nil {
 		w.Fatalf("%s makes a GroupInfo: %v", by.name, err)
 	}
 	w.note("propose itself", "%s proposes itself", n.name)
-	message, err := c.proposeSelf(gi)
+	message, err := n.proposeSelf(gi)
 	if err != nil {
 		w.Fatalf("%s proposes itself: %v", n.name, err)
 	}

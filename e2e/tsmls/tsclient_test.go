@@ -45,7 +45,6 @@ func (c *tsClient) joinExternal(groupInfo, tree []byte, resync bool, psk string)
 	return r.Commit, err
 }
 
-// proposeSelf proposes the client's own addition, as one who is no member.
 func (c *tsClient) proposeSelf(groupInfo []byte) ([]byte, error) {
 	var r struct{ Message []byte }
 	err := c.call("proposeSelf", params{"groupInfo": groupInfo}, &r)
@@ -95,4 +94,21 @@ func (c *tsClient) groupInfo(withTree bool) (gi, tree []byte, err error) {
 		r.Tree = nil
 	}
 	return r.GroupInfo, r.Tree, nil
+}
+
+func (c *tsClient) successor(suite mls.CipherSuite) (client, error) {
+	next := &tsClient{node: c.node, named: c.named + "'", private: c.private}
+	var r struct{ KeyPackage []byte }
+	err := next.call("successor", params{"from": c.named, "suite": suite, "identity": c.named}, &r)
+	next.kp = r.KeyPackage
+	return next, err
+}
+
+func (c *tsClient) succeed(k kind, groupID []byte, keyPackages [][]byte) (*committed, error) {
+	r := new(committed)
+	return r, c.call("succeed", params{"kind": k, "groupID": groupID, "keyPackages": keyPackages}, r)
+}
+
+func (c *tsClient) joinSuccessor(k kind, welcome, tree []byte) error {
+	return c.call("joinSuccessor", params{"kind": k, "welcome": welcome, "tree": tree}, nil)
 }
