@@ -27,9 +27,11 @@ func TestBlankLeftHalf(t *testing.T) {
 		t.Fatalf("%s is at leaf %d", last.name, last.leaf)
 	}
 	p = &plan{}
-	n := w.newcomerOf(false)
-	p.put(w, proposal{Kind: add, KeyPackage: n.keyPackage()}, n)
-	w.commit(creator, p) // leaf 5
+	for range 2 {
+		n := w.newcomerOf(false)
+		p.put(w, proposal{Kind: add, KeyPackage: n.keyPackage()}, n)
+	}
+	w.commit(creator, p) // leaves 5 and 6
 	w.step++
 
 	var removals []proposal
@@ -39,13 +41,23 @@ func TestBlankLeftHalf(t *testing.T) {
 	if !w.leavesLeftBlank(removals) || w.leavesLeftBlank(removals[1:]) {
 		t.Fatal("leavesLeftBlank is wrong")
 	}
-	ts, last := w.members[4], w.members[5]
-	c, err := last.commit(commitOptions{proposals: removals})
+	ts, by, other := w.members[4], w.members[5], w.members[6]
+	c, err := by.commit(commitOptions{proposals: removals})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.followed(c.Commit)
 	if _, err := ts.process(c.Commit); !refused(err, "CryptoVerificationError: Could not verify confirmation tag") {
 		t.Fatalf("ts-mls follows a commit in a tree whose left half is blank: %v", err)
 	}
+	if _, err := other.process(c.Commit); err != nil {
+		t.Fatal(err)
+	}
+	if err := by.merge(); err != nil {
+		t.Fatal(err)
+	}
+	w.followed(c.Commit)
+	w.entered()
+	ts.broken = true
+	w.members = []*member{ts, by, other}
+	w.check()
 }

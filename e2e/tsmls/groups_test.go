@@ -32,8 +32,9 @@ func suiteOf(seed uint64) mls.CipherSuite {
 
 // TestRandomGroups plays random groups with members of both kinds: they are
 // created, joined, changed and left in all ways that both implementations
-// have, and talk. After each change all agree about the epoch, and so does a
-// hub that is not a member.
+// have, and talk. After each change all agree about the epoch, and so does a hub
+// that is not a member. Which steps are taken follows from the seed; the keys
+// do not, nor the GREASE that ts-mls adds.
 func TestRandomGroups(t *testing.T) {
 	needNode(t)
 	n := *sequences
