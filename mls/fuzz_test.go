@@ -46,6 +46,9 @@ var wireTypes = map[string]func() wireValue{
 	"MemberRecord":         func() wireValue { return new(memberRecord) },
 	"StagedRecord":         func() wireValue { return new(stagedRecord) },
 	"PendingRecord":        func() wireValue { return new(pendingRecord) },
+	"RatchetTreeOption":    func() wireValue { return new(RatchetTreeOption) },
+	"PartialGroupInfo":     func() wireValue { return new(PartialGroupInfo) },
+	"InfoRecord":           func() wireValue { return new(infoRecord) },
 }
 
 // canonical lists the types whose encoding is unique, so that what decodes
@@ -146,6 +149,14 @@ func seeds(t testing.TB) map[string][][]byte {
 	put("RatchetPair", (*ratchetPair)(g.tree.senders[1]))
 	put("PastRecord", (*pastRecord)(g.past[0]))
 	put("PendingRecord", (*pendingRecord)(&g.pending.list[0]))
+	put("RatchetTreeOption", sc.After.TreeOption(), &RatchetTreeOption{Representation: TreeDistributionService})
+	partial, err := sc.PartialGroupInfo(true)
+	noError(t, err)
+	info := *partsOf(sc.GroupInfo)
+	put("PartialGroupInfo", partial, &PartialGroupInfo{TreePresence: TreeAdded, Signature: nonce})
+	put("InfoRecord", (*infoRecord)(&info))
+	info.treeAt = 1
+	put("InfoRecord", (*infoRecord)(&info))
 	return out
 }
 

@@ -23,6 +23,9 @@ type CommitOptions struct {
 	Leaf        *LeafParams // changes to the own leaf; implies a path
 	AAD         []byte
 	OmitTree    bool // the Welcome carries no ratchet_tree: the hub provides it
+
+	// TreeInGroupInfo puts a ratchet_tree into StagedCommit.GroupInfo.
+	TreeInGroupInfo bool
 }
 
 // Commit makes a commit of the pending and the given proposals, with a
@@ -71,7 +74,7 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 	defer wipePSKs(psks)
 	b := &commitBuilder{
 		provisional: p, sender: sender, aad: aad, framing: g.signer, signer: g.signer,
-		initSecret: g.epoch.init, psks: psks, omitTree: o.OmitTree,
+		initSecret: g.epoch.init, psks: psks, omitTree: o.OmitTree, treeInInfo: o.TreeInGroupInfo,
 		format: g.cfg.HandshakeFormat, protect: g.protect,
 	}
 	keys := g.keys.prune(p.tree)
@@ -191,6 +194,7 @@ type commitBuilder struct {
 	initSecret []byte
 	psks       []pskInput
 	omitTree   bool
+	treeInInfo bool
 
 	format  WireFormat
 	protect func(a *AuthenticatedContent) (*MLSMessage, error)
@@ -241,7 +245,7 @@ func (b *commitBuilder) build() (*StagedCommit, *epochSecrets, error) {
 		return nil, nil, err
 	}
 	sc := b.staged(after, b.aad)
-	if sc.GroupInfo, err = newGroupInfo(s, b.signer, b.committer, after, secrets.external, nil); err != nil {
+	if sc.GroupInfo, err = b.groupInfo(after, secrets, b.treeInInfo); err != nil {
 		return nil, nil, err
 	}
 	if len(b.added) > 0 {
@@ -252,6 +256,15 @@ func (b *commitBuilder) build() (*StagedCommit, *epochSecrets, error) {
 	b.content = a
 	sc.Message, err = b.protect(a)
 	return sc, secrets, err
+}
+
+// groupInfo signs a GroupInfo of the new epoch, with or without the tree.
+func (b *commitBuilder) groupInfo(after *State, secrets *epochSecrets, withTree bool) (*GroupInfo, error) {
+	var tree RatchetTree
+	if withTree {
+		tree = after.RatchetTree()
+	}
+	return newGroupInfo(b.tree.suite, b.signer, b.committer, after, secrets.external, tree)
 }
 
 // derive runs the key schedule for the epoch that a begins. The caller wipes
@@ -280,9 +293,9 @@ func (p *provisional) derive(a *AuthenticatedContent, initSecret, commitSecret [
 // section 12.4.3.1).
 func (b *commitBuilder) welcome(after *State, gi *GroupInfo, secrets *epochSecrets, joiner, psk []byte) (*Welcome, error) {
 	s := b.tree.suite
-	if !b.omitTree {
+	if b.omitTree == b.treeInInfo {
 		var err error
-		if gi, err = newGroupInfo(s, b.signer, b.committer, after, secrets.external, after.RatchetTree()); err != nil {
+		if gi, err = b.groupInfo(after, secrets, !b.omitTree); err != nil {
 			return nil, err
 		}
 	}

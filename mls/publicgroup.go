@@ -20,6 +20,7 @@ type PublicGroup struct {
 	cfg     *Config
 	state   *State
 	pending proposalCache
+	info    *groupInfoParts // of the GroupInfo of this epoch; nil: not known
 }
 
 // NewPublicGroup starts to follow a group in the epoch that gi describes. It
@@ -34,7 +35,14 @@ func NewPublicGroup(cfg Config, gi *GroupInfo, tree RatchetTree) (*PublicGroup, 
 	if err != nil {
 		return nil, err
 	}
-	return &PublicGroup{cfg: c, state: s}, nil
+	g := &PublicGroup{cfg: c, state: s}
+	// One may follow a group by a GroupInfo that is no good for joining: with a
+	// malformed external_pub, or a ratchet_tree that is not the group's. It is
+	// not kept to be handed out again.
+	if g.KeepGroupInfo(gi) != nil {
+		g.info = nil
+	}
+	return g, nil
 }
 
 // State returns the present epoch.
@@ -45,7 +53,7 @@ func (g *PublicGroup) Pending() []QueuedProposal { return g.pending.all() }
 
 // Clone returns a copy for independent use. It shares all content.
 func (g *PublicGroup) Clone() *PublicGroup {
-	return &PublicGroup{cfg: g.cfg, state: g.state, pending: g.pending.clone()}
+	return &PublicGroup{cfg: g.cfg, state: g.state, pending: g.pending.clone(), info: g.info}
 }
 
 // Proposal verifies a proposal message against this epoch. It changes
@@ -144,20 +152,30 @@ func (g *PublicGroup) StageCommit(m *MLSMessage) (*StagedCommit, error) {
 }
 
 // Merge makes the epoch of a staged commit the present one and forgets the
-// pending proposals, which belong to the epoch before.
+// pending proposals, which belong to the epoch before. The GroupInfo of the
+// new epoch is known if CompleteGroupInfo or AttachGroupInfo was called.
 func (g *PublicGroup) Merge(sc *StagedCommit) error {
+	if err := g.staged(sc); err != nil {
+		return err
+	}
+	g.state, g.pending, g.info = sc.After, proposalCache{}, sc.info
+	return nil
+}
+
+// staged returns an error unless sc was staged in this epoch.
+func (g *PublicGroup) staged(sc *StagedCommit) error {
 	if sc == nil || sc.After == nil || sc.Before != g.state {
 		return fmt.Errorf("%w: commit was staged in another epoch", ErrWrongEpoch)
 	}
-	g.state, g.pending = sc.After, proposalCache{}
 	return nil
 }
 
 // VerifyGroupInfo verifies that a GroupInfo describes exactly the present
 // epoch: GroupContext and confirmation tag are the same, a member signed it,
 // and a ratchet_tree in it is the group's.
-func (g *PublicGroup) VerifyGroupInfo(gi *GroupInfo) error {
-	s := g.state
+func (g *PublicGroup) VerifyGroupInfo(gi *GroupInfo) error { return g.state.verifyGroupInfo(gi) }
+
+func (s *State) verifyGroupInfo(gi *GroupInfo) error {
 	if !bytes.Equal(gi.GroupContext.GroupID, s.context.GroupID) {
 		return ErrWrongGroup
 	}

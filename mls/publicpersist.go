@@ -43,7 +43,7 @@ func positionKey(prefix string, x uint32) string { return fmt.Sprintf("%s%08x", 
 
 // Records returns what must be stored to go from the group since to g; nil
 // stands for an empty store. It is a pure function of both. Apart from the
-// header it holds only tree nodes and proposals that differ.
+// header it holds only the tree nodes, proposals and GroupInfo that differ.
 func (g *PublicGroup) Records(since *PublicGroup) Records {
 	var r Records
 	if since == nil {
@@ -51,6 +51,7 @@ func (g *PublicGroup) Records(since *PublicGroup) Records {
 	}
 	g.state.records(&r, since.state)
 	g.pending.records(&r, &since.pending)
+	infoRecords(&r, g.info, since.info)
 	return r
 }
 
@@ -192,7 +193,8 @@ func (s *stateRecord) UnmarshalTLS(r *tlspl.Reader) {
 // are ignored. It verifies that the records fit together: the tree must be
 // well-formed, with valid parent hashes, and have the hash that the
 // GroupContext names. Signatures of leaves, which were verified when they
-// came in, are not verified again; those of pending proposals are.
+// came in, are not verified again; those of pending proposals and of the
+// GroupInfo are.
 func LoadPublicGroup(cfg Config, records map[string][]byte) (*PublicGroup, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -203,6 +205,9 @@ func LoadPublicGroup(cfg Config, records map[string][]byte) (*PublicGroup, error
 		return nil, err
 	}
 	g := &PublicGroup{cfg: c, state: s}
+	if g.info, err = loadInfo(s, records); err != nil {
+		return nil, err
+	}
 	messages, err := loadProposals(records)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,8 @@ type StagedCommit struct {
 	Welcome   *Welcome
 	GroupInfo *GroupInfo
 
-	private *stagedPrivate // what a Group keeps for the new epoch
+	private *stagedPrivate  // what a Group keeps for the new epoch
+	info    *groupInfoParts // what a PublicGroup keeps of the new epoch's GroupInfo
 }
 
 // A RemovedLeaf is a member of Before that is not one of After.
