@@ -39,9 +39,7 @@ func NewPublicGroup(cfg Config, gi *GroupInfo, tree RatchetTree) (*PublicGroup, 
 	// One may follow a group by a GroupInfo that is no good for joining: with a
 	// malformed external_pub, or a ratchet_tree that is not the group's. It is
 	// not kept to be handed out again.
-	if g.KeepGroupInfo(gi) != nil {
-		g.info = nil
-	}
+	_ = g.KeepGroupInfo(gi)
 	return g, nil
 }
 
