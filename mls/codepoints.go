@@ -51,6 +51,11 @@ const (
 	WireGroupInfo      WireFormat = 0x0004
 	WireKeyPackage     WireFormat = 0x0005
 
+	// semiprivatemessage has no values yet, and suggests one for the extension
+	// that mls-extensions uses otherwise: these are of the private range.
+	WireSemiPrivateMessage     WireFormat    = 0xf010
+	ExtensionExternalReceivers ExtensionType = 0xf011
+
 	ExtensionApplicationID        ExtensionType = 0x0001 // RFC 9420 section 17.3
 	ExtensionRatchetTree          ExtensionType = 0x0002
 	ExtensionRequiredCapabilities ExtensionType = 0x0003

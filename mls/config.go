@@ -50,7 +50,22 @@ type Config struct {
 	// section 16.1); a PublicGroup cannot follow it. A SelfRemove and what
 	// comes from outside of the group is always a PublicMessage. Both are
 	// received, whatever is set.
+	//
+	// WireSemiPrivateMessage lets the external receivers of the group read
+	// as well. It needs ExternalReceivers, and sending fails while the group
+	// does not use it (see Extensions.WithSemiPrivate), rather than being
+	// more public than was asked for.
 	HandshakeFormat WireFormat
+	// ExternalReceivers turns SemiPrivateMessages on
+	// (draft-mahy-mls-semiprivatemessage-07, under private code points). It
+	// decides about each external receiver when one creates or joins a group
+	// that has it, or when it is proposed: the receiver will read the group's
+	// handshakes. An error refuses it. nil refuses all, and so any group that
+	// has the external_receivers extension.
+	ExternalReceivers func(r *ExternalReceiver) error
+	// ReceiverKey is the HPKE private key with which a PublicGroup opens
+	// SemiPrivateMessages, as an external receiver of the group; nil: none.
+	ReceiverKey []byte
 	// Padding returns the size to which the plaintext of a PrivateMessage of
 	// size octets is padded; one that is not larger means no padding. It must
 	// depend on nothing but size. nil means the Padmé scheme with at least 64
@@ -115,7 +130,7 @@ func (c Config) withDefaults() (*Config, error) {
 	if c.HandshakeFormat == 0 {
 		c.HandshakeFormat = WirePublicMessage
 	}
-	if err := checkHandshakeFormat(c.HandshakeFormat); err != nil {
+	if err := c.checkHandshakeFormat(); err != nil {
 		return nil, err
 	}
 	if c.Padding == nil {

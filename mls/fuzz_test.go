@@ -49,6 +49,10 @@ var wireTypes = map[string]func() wireValue{
 	"RatchetTreeOption":    func() wireValue { return new(RatchetTreeOption) },
 	"PartialGroupInfo":     func() wireValue { return new(PartialGroupInfo) },
 	"InfoRecord":           func() wireValue { return new(infoRecord) },
+	"ExternalReceivers":    func() wireValue { return new(ExternalReceivers) },
+	"SemiPrivateMessage":   func() wireValue { return new(SemiPrivateMessage) },
+	"PerMessageKey":        func() wireValue { return new(perMessageKey) },
+	"ProposalRecord":       func() wireValue { return new(proposalRecord) },
 }
 
 // canonical lists the types whose encoding is unique, so that what decodes
@@ -157,6 +161,16 @@ func seeds(t testing.TB) map[string][][]byte {
 	put("InfoRecord", (*infoRecord)(&info))
 	info.treeAt = 1
 	put("InfoRecord", (*infoRecord)(&info))
+	semi := newSemiWorld(t, suite1)
+	semi.add("m0", "m1", "m2")
+	message := semiForgery{}.send(t, semi.groups["m0"])
+	q, err := semi.hub(0).Proposal(message)
+	noError(t, err)
+	put("MLSMessage", message)
+	put("ExternalReceivers", semi.receivers)
+	put("SemiPrivateMessage", message.SemiPrivateMessage)
+	put("PerMessageKey", &perMessageKey{messageKey: messageKey{nonce, nonce[:12]}, leaf: 3})
+	put("ProposalRecord", (*proposalRecord)(q), (*proposalRecord)(&g.pending.list[0]))
 	return out
 }
 

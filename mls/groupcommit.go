@@ -11,8 +11,8 @@ type stagedPrivate struct {
 	secrets *epochSecrets // nil if the commit removes the local member
 	keys    treeKeys
 	signer  Signer                // for the new epoch; nil: unchanged
-	use     *keyUse               // key of the PrivateMessage that brought the commit
-	content *AuthenticatedContent // of an own commit that is a PrivateMessage
+	use     *keyUse               // key of the encrypted message that brought the commit
+	content *AuthenticatedContent // of an own commit that is encrypted
 }
 
 // CommitOptions says what a commit holds besides the pending proposals.
@@ -32,7 +32,7 @@ type CommitOptions struct {
 // Welcome for those that it adds and a GroupInfo of the new epoch. The group
 // stays as it is: pass the result to Merge once the hub accepted the commit,
 // or drop it. A crash in between is survived by SealStaged. If
-// Config.HandshakeFormat makes the commit a PrivateMessage, its key is used
+// Config.HandshakeFormat makes the commit an encrypted one, its key is used
 // up, whether the commit is sent or not: store Records before sending it.
 //
 // Pending proposals that the local member cannot commit, or that others
@@ -97,7 +97,7 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 		return nil, err
 	}
 	sc.private = &stagedPrivate{own: g.own, secrets: secrets, keys: keys}
-	if sc.Message.PrivateMessage != nil {
+	if sc.Message.PublicMessage == nil {
 		sc.private.content = b.content
 	}
 	if o.Leaf != nil && o.Leaf.Signer != nil {

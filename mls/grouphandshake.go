@@ -3,10 +3,13 @@ package mls
 import "fmt"
 
 // checkHandshakeFormat verifies Config.HandshakeFormat.
-func checkHandshakeFormat(f WireFormat) error {
-	switch f {
-	case WirePublicMessage, WirePrivateMessage:
+func (c *Config) checkHandshakeFormat() error {
+	f := c.HandshakeFormat
+	switch {
+	case f == WirePublicMessage, f == WirePrivateMessage, f == WireSemiPrivateMessage && c.ExternalReceivers != nil:
 		return nil
+	case f == WireSemiPrivateMessage:
+		return fmt.Errorf("%w: Config.HandshakeFormat is SemiPrivateMessage: set Config.ExternalReceivers, too", ErrInvalidMessage)
 	}
 	return fmt.Errorf("%w: Config.HandshakeFormat is %v: handshakes are sent as PublicMessage or PrivateMessage", ErrInvalidMessage, f)
 }
@@ -22,11 +25,17 @@ func (g *Group) proposalFormat(t ProposalType) WireFormat {
 }
 
 // protect turns signed content of the local member into a message of the
-// wire format for which it was signed. A PrivateMessage uses a key up before
-// the ciphertext exists (RFC 9420 section 9): call it last, when nothing can
+// wire format for which it was signed. Encrypting uses a key up before the
+// ciphertext exists (RFC 9420 section 9): call it last, when nothing can
 // fail any more.
 func (g *Group) protect(a *AuthenticatedContent) (*MLSMessage, error) {
-	if a.WireFormat != WirePrivateMessage {
+	switch a.WireFormat {
+	case WirePrivateMessage:
+	case WireSemiPrivateMessage:
+		if err := g.state.requireSemiPrivate(); err != nil {
+			return nil, err
+		}
+	default:
 		pm, err := a.public(g.suite, g.epoch.membership, g.state.contextBytes())
 		if err != nil {
 			return nil, err
@@ -38,6 +47,13 @@ func (g *Group) protect(a *AuthenticatedContent) (*MLSMessage, error) {
 		return nil, err
 	}
 	defer k.wipe()
+	if a.WireFormat == WireSemiPrivateMessage {
+		m, err := a.semiPrivate(g.state, k, generation, g.epoch.senderData, g.cfg.Padding)
+		if err != nil {
+			return nil, err
+		}
+		return &MLSMessage{WireFormat: WireSemiPrivateMessage, SemiPrivateMessage: m}, nil
+	}
 	m, err := a.privatePadded(g.suite, k, generation, g.epoch.senderData, g.cfg.Padding)
 	if err != nil {
 		return nil, err

@@ -65,7 +65,7 @@ func (g *Group) propose(p Proposal, aad []byte) (*MLSMessage, error) {
 		return nil, err
 	}
 	*m = *sent
-	if m.PrivateMessage != nil {
+	if m.PublicMessage == nil {
 		q.content = a // no member opens its own messages
 	}
 	return m, g.Enqueue(q)
@@ -244,6 +244,9 @@ func (g *Group) openHandshake(m *MLSMessage) (a *AuthenticatedContent, use *keyU
 	if m.PrivateMessage != nil {
 		a, _, use, err = g.openPrivate(g.currentView(), m.PrivateMessage)
 		return a, use, err
+	}
+	if m.SemiPrivateMessage != nil {
+		return g.openSemiPrivate(m.SemiPrivateMessage)
 	}
 	pm := m.PublicMessage
 	if err := pm.checkSender(); err != nil {

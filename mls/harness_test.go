@@ -67,6 +67,9 @@ type world struct {
 	// stores holds what members have stored, if they are reloaded all the
 	// time.
 	stores map[string]map[string][]byte
+	// caps and leaf are what new devices advertise; zero: the defaults.
+	caps Capabilities
+	leaf Extensions
 }
 
 func newWorld(t testing.TB, suite CipherSuite) *world {
@@ -119,6 +122,7 @@ func (w *world) device(name string) *device {
 	noError(w, err)
 	kp, priv, err := NewKeyPackage(KeyPackageParams{
 		CipherSuite: w.suite, Signer: signer, Credential: BasicCredential([]byte(name)),
+		Capabilities: w.caps, LeafExtensions: w.leaf,
 	})
 	noError(w, err)
 	cfg := w.cfg

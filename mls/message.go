@@ -18,6 +18,7 @@ import (
 //	        case mls_welcome:         Welcome welcome;
 //	        case mls_group_info:      GroupInfo group_info;
 //	        case mls_key_package:     KeyPackage key_package;
+//	        case mls_semiprivate_message: SemiPrivateMessage semiprivate_message;
 //	    };
 //	} MLSMessage;
 type MLSMessage struct {
@@ -27,6 +28,8 @@ type MLSMessage struct {
 	Welcome        *Welcome
 	GroupInfo      *GroupInfo
 	KeyPackage     *KeyPackage
+
+	SemiPrivateMessage *SemiPrivateMessage
 }
 
 // WelcomeMessage wraps a Welcome.
@@ -57,6 +60,8 @@ func (m *MLSMessage) MarshalTLS(w *tlspl.Writer) {
 		m.GroupInfo.MarshalTLS(w)
 	case m.WireFormat == WireKeyPackage && m.KeyPackage != nil:
 		m.KeyPackage.MarshalTLS(w)
+	case m.WireFormat == WireSemiPrivateMessage && m.SemiPrivateMessage != nil:
+		m.SemiPrivateMessage.MarshalTLS(w)
 	default:
 		w.Fail(fmt.Errorf("%w: message of wire format %v lacks its content", ErrInvalidMessage, m.WireFormat))
 	}
@@ -89,30 +94,38 @@ func (m *MLSMessage) UnmarshalTLS(r *tlspl.Reader) {
 	case WireKeyPackage:
 		m.KeyPackage = new(KeyPackage)
 		m.KeyPackage.UnmarshalTLS(r)
+	case WireSemiPrivateMessage:
+		m.SemiPrivateMessage = new(SemiPrivateMessage)
+		m.SemiPrivateMessage.UnmarshalTLS(r)
 	default:
 		r.Failf("wire format %v", m.WireFormat)
 	}
 }
 
-// Epoch returns the group and epoch that a PublicMessage or PrivateMessage
-// belongs to; ok is false for other messages.
+// Epoch returns the group and epoch that a PublicMessage, PrivateMessage or
+// SemiPrivateMessage belongs to; ok is false for other messages.
 func (m *MLSMessage) Epoch() (groupID []byte, epoch Epoch, ok bool) {
 	switch {
 	case m.PublicMessage != nil:
 		return m.PublicMessage.Content.GroupID, m.PublicMessage.Content.Epoch, true
 	case m.PrivateMessage != nil:
 		return m.PrivateMessage.GroupID, m.PrivateMessage.Epoch, true
+	case m.SemiPrivateMessage != nil:
+		return m.SemiPrivateMessage.GroupID, m.SemiPrivateMessage.Epoch, true
 	}
 	return nil, 0, false
 }
 
-// ContentType returns what a PublicMessage or PrivateMessage carries, or 0.
+// ContentType returns what a PublicMessage, PrivateMessage or
+// SemiPrivateMessage carries, or 0.
 func (m *MLSMessage) ContentType() ContentType {
 	switch {
 	case m.PublicMessage != nil:
 		return m.PublicMessage.Content.ContentType
 	case m.PrivateMessage != nil:
 		return m.PrivateMessage.ContentType
+	case m.SemiPrivateMessage != nil:
+		return m.SemiPrivateMessage.ContentType
 	}
 	return 0
 }

@@ -128,6 +128,21 @@ func (a *AuthenticatedContent) privatePadded(s *suite, k messageKey, generation 
 		ContentType:       a.Content.ContentType,
 		AuthenticatedData: a.Content.AuthenticatedData,
 	}
+	aad, err := m.contentAAD()
+	if err != nil {
+		return nil, err
+	}
+	if m.Ciphertext, err = a.sealContent(s, k, sd.guard, aad, padding); err != nil {
+		return nil, err
+	}
+	if m.EncryptedSenderData, err = m.sealSenderData(s, senderDataSecret, sd); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// sealContent encrypts content with its proof and padding.
+func (a *AuthenticatedContent) sealContent(s *suite, k messageKey, guard [4]byte, aad []byte, padding func(size int) int) ([]byte, error) {
 	size := len(a.Content.Application) + len(a.Auth.Signature) + 16
 	w := tlspl.NewWriter(make([]byte, 0, max(padding(size), size)+16))
 	a.Content.marshalBody(w)
@@ -139,20 +154,11 @@ func (a *AuthenticatedContent) privatePadded(s *suite, k messageKey, generation 
 	if n := padding(len(pt)) - len(pt); n > 0 {
 		pt = append(pt, make([]byte, n)...)
 	}
-	aad, err := m.contentAAD()
-	if err != nil {
-		return nil, err
-	}
 	aead, err := s.newAEAD(k.key)
 	if err != nil {
 		return nil, fmt.Errorf("mls: message key: %w", err)
 	}
-	m.Ciphertext = aead.Seal(pt[:0], xorGuard(k.nonce, sd.guard), pt, aad)
-
-	if m.EncryptedSenderData, err = m.sealSenderData(s, senderDataSecret, sd); err != nil {
-		return nil, err
-	}
-	return m, nil
+	return aead.Seal(pt[:0], xorGuard(k.nonce, guard), pt, aad), nil
 }
 
 func (m *PrivateMessage) sealSenderData(s *suite, secret []byte, sd senderData) ([]byte, error) {
@@ -213,15 +219,7 @@ func (m *PrivateMessage) openContent(s *suite, k messageKey, sd senderData) (*Au
 	if err != nil {
 		return nil, err
 	}
-	aead, err := s.newAEAD(k.key)
-	if err != nil {
-		return nil, fmt.Errorf("mls: message key: %w", err)
-	}
-	pt, err := aead.Open(nil, xorGuard(k.nonce, sd.guard), m.Ciphertext, aad)
-	if err != nil {
-		return nil, fmt.Errorf("%w: content", ErrDecrypt)
-	}
-	a := &AuthenticatedContent{
+	return s.openContent(k, sd.guard, aad, m.Ciphertext, AuthenticatedContent{
 		WireFormat: WirePrivateMessage,
 		Content: FramedContent{
 			GroupID:           m.GroupID,
@@ -230,10 +228,23 @@ func (m *PrivateMessage) openContent(s *suite, k messageKey, sd senderData) (*Au
 			AuthenticatedData: m.AuthenticatedData,
 			ContentType:       m.ContentType,
 		},
+	})
+}
+
+// openContent decrypts the body and proof of a, whose other fields were read
+// or derived before.
+func (s *suite) openContent(k messageKey, guard [4]byte, aad, ciphertext []byte, a AuthenticatedContent) (*AuthenticatedContent, error) {
+	aead, err := s.newAEAD(k.key)
+	if err != nil {
+		return nil, fmt.Errorf("mls: message key: %w", err)
+	}
+	pt, err := aead.Open(nil, xorGuard(k.nonce, guard), ciphertext, aad)
+	if err != nil {
+		return nil, fmt.Errorf("%w: content", ErrDecrypt)
 	}
 	r := tlspl.NewReader(pt)
 	a.Content.unmarshalBody(r)
-	a.Auth.unmarshal(r, m.ContentType)
+	a.Auth.unmarshal(r, a.Content.ContentType)
 	var nonzero byte
 	for _, b := range r.Raw(r.Len()) {
 		nonzero |= b
@@ -247,7 +258,7 @@ func (m *PrivateMessage) openContent(s *suite, k messageKey, sd senderData) (*Au
 	if a.Content.raw, err = tlspl.Marshal(&a.Content); err != nil {
 		return nil, err
 	}
-	return a, nil
+	return &a, nil
 }
 
 // paddedSize returns the size to which content of n octets is padded. It

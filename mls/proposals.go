@@ -24,7 +24,7 @@ type QueuedProposal struct {
 	// verify the tag (mls-extensions section 6.3).
 	Spoilt bool
 
-	content   *AuthenticatedContent // of a proposal that came as a PrivateMessage
+	content   *AuthenticatedContent // of a proposal that came encrypted
 	founding  bool                  // a resumption key that ties a new group to another, by its creator
 	checkedIn *State                // the state in which checkProposal accepted it
 }
@@ -238,6 +238,9 @@ func (s *State) checkExtensions(cfg *Config, x Extensions) error {
 	}
 	if err := checkParams(&params, cfg.verifyCredential); err != nil {
 		return err
+	}
+	if err := cfg.checkReceivers(s.suite, &params, false); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidProposal, err)
 	}
 	// mls-extensions section 4.7: where AppDataUpdate is required, it is the
 	// only way to change application data.

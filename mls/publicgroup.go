@@ -12,7 +12,8 @@ import (
 // of one does. It verifies everything that can be verified without the
 // group's secrets: signatures, credentials, proposal lists, the tree and the
 // transcript. It cannot verify membership and confirmation tags, and sees
-// handshake messages only if they are PublicMessages.
+// handshake messages only if they are PublicMessages, or SemiPrivateMessages
+// for the external receiver that it is (Config.ReceiverKey).
 //
 // Nothing changes before Merge. A PublicGroup is not safe for concurrent use;
 // a Clone of it and the States it returns may be used concurrently with it.
@@ -62,11 +63,23 @@ func (g *PublicGroup) Proposal(m *MLSMessage) (*QueuedProposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := g.state.openPublic(m, ContentProposal)
+	a, err := g.open(m, ContentProposal)
 	if err != nil {
 		return nil, err
 	}
-	return g.state.openProposal(g.cfg, m, a)
+	q, err := g.state.openProposal(g.cfg, m, a)
+	if err == nil && m.SemiPrivateMessage != nil {
+		q.content = a
+	}
+	return q, err
+}
+
+// open authenticates a handshake message that a non-member can read.
+func (g *PublicGroup) open(m *MLSMessage, want ContentType) (*AuthenticatedContent, error) {
+	if m != nil && m.WireFormat == WireSemiPrivateMessage {
+		return g.state.openAsReceiver(g.cfg, m.SemiPrivateMessage, want)
+	}
+	return g.state.openPublic(m, want)
 }
 
 // detached returns a copy of m that shares no memory with it.
@@ -119,7 +132,7 @@ func (g *PublicGroup) CheckPending() error {
 // StageCommit verifies a commit and computes the epoch that it begins. An
 // error leaves the group as it was.
 func (g *PublicGroup) StageCommit(m *MLSMessage) (*StagedCommit, error) {
-	a, err := g.state.openPublic(m, ContentCommit)
+	a, err := g.open(m, ContentCommit)
 	if err != nil {
 		return nil, err
 	}

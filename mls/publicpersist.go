@@ -146,7 +146,7 @@ func (r *Records) node(x nodeIndex, t NodeType, raw string) {
 func (c *proposalCache) records(r *Records, since *proposalCache) {
 	for i := range c.list {
 		if i >= len(since.list) || !bytes.Equal(c.list[i].Ref, since.list[i].Ref) {
-			r.Put = append(r.Put, Record{positionKey(keyProposal, uint32(i)), mustMarshal(c.list[i].Message)})
+			r.Put = append(r.Put, Record{positionKey(keyProposal, uint32(i)), mustMarshal((*proposalRecord)(&c.list[i]))})
 		}
 	}
 	for i := len(c.list); i < len(since.list); i++ {
@@ -208,18 +208,19 @@ func LoadPublicGroup(cfg Config, records map[string][]byte) (*PublicGroup, error
 	if g.info, err = loadInfo(s, records); err != nil {
 		return nil, err
 	}
-	messages, err := loadProposals(records)
+	stored, err := loadProposals(records)
 	if err != nil {
 		return nil, err
 	}
-	for i, m := range messages {
-		a, err := s.openPublic(m, ContentProposal)
+	for i, q := range stored {
+		a, err := q.authenticate(s)
 		if err != nil {
 			return nil, fmt.Errorf("%w: pending proposal %d: %w", ErrState, i, err)
 		}
-		if err := g.pending.restore(s, m, a); err != nil {
+		if err := g.pending.restore(s, q.Message, a); err != nil {
 			return nil, fmt.Errorf("%w: pending proposal %d: %w", ErrState, i, err)
 		}
+		g.pending.list[len(g.pending.list)-1].content = q.content
 	}
 	return g, nil
 }
@@ -301,15 +302,18 @@ func loadState(cfg *Config, records map[string][]byte) (*State, error) {
 	if err := t.checkSupport(&st.params); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
+	if err := cfg.checkReceivers(s, &st.params, true); err != nil {
+		return nil, err
+	}
 	st.reInit = stored.reInit
 	return st, nil
 }
 
-// loadProposals returns the messages of pending proposals in order.
-func loadProposals(records map[string][]byte) ([]*MLSMessage, error) {
+// loadProposals returns the pending proposals in order.
+func loadProposals(records map[string][]byte) ([]*proposalRecord, error) {
 	type entry struct {
 		at uint32
-		m  *MLSMessage
+		q  *proposalRecord
 	}
 	var list []entry
 	for key, value := range records {
@@ -320,21 +324,21 @@ func loadProposals(records map[string][]byte) ([]*MLSMessage, error) {
 		if !ok {
 			continue
 		}
-		m := new(MLSMessage)
-		if err := Unmarshal(value, m); err != nil {
+		q := new(proposalRecord)
+		if err := Unmarshal(value, q); err != nil {
 			return nil, fmt.Errorf("%w: record %q: %w", ErrState, key, err)
 		}
-		list = append(list, entry{at, m})
+		list = append(list, entry{at, q})
 	}
 	slices.SortFunc(list, func(a, b entry) int { return cmp.Compare(a.at, b.at) })
-	messages := make([]*MLSMessage, len(list))
+	stored := make([]*proposalRecord, len(list))
 	for i, e := range list {
 		if e.at != uint32(i) {
 			return nil, fmt.Errorf("%w: pending proposal %d is missing", ErrState, i)
 		}
-		messages[i] = e.m
+		stored[i] = e.q
 	}
-	return messages, nil
+	return stored, nil
 }
 
 // position returns the position in a key with the given prefix; ok is false

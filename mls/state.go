@@ -32,7 +32,10 @@ type groupParams struct {
 	extensions Extensions
 	required   RequiredCapabilities
 	senders    ExternalSenders
+	receivers  ExternalReceivers
 	dictionary AppDataDictionary
+
+	semiPrivate bool // SemiPrivateMessage is a required wire format
 }
 
 // parseParams decodes the extensions that this package knows.
@@ -47,6 +50,9 @@ func parseParams(x Extensions) (groupParams, error) {
 	}
 	if err == nil {
 		p.dictionary, err = x.Dictionary()
+	}
+	if err == nil {
+		err = p.parseReceivers(x)
 	}
 	return p, err
 }
@@ -97,6 +103,9 @@ func initialState(cfg *Config, s *suite, groupID []byte, x Extensions, leaf *Lea
 		return nil, err
 	}
 	if err := checkParams(&st.params, cfg.verifyCredential); err != nil {
+		return nil, err
+	}
+	if err := cfg.checkReceivers(s, &st.params, false); err != nil {
 		return nil, err
 	}
 	return st, t.checkSupport(&st.params)
@@ -161,6 +170,9 @@ func joinState(cfg *Config, gi *GroupInfo, nodes RatchetTree) (*State, error) {
 		return nil, err
 	}
 	if err := checkParams(&st.params, cfg.verifyAdmitted); err != nil {
+		return nil, err
+	}
+	if err := cfg.checkReceivers(s, &st.params, false); err != nil {
 		return nil, err
 	}
 	if err := cfg.verifyTree(t, c.GroupID, &st.params); err != nil {
