@@ -83,7 +83,7 @@ func (g *PublicGroup) checkInfoSize(gi *GroupInfo) error {
 }
 
 // keyGroupInfo is the key of the record of a PublicGroup's GroupInfo.
-const keyGroupInfo = "groupinfo"
+const keyGroupInfo = "info"
 
 // infoRecord is the stored form of what the State does not say about the
 // GroupInfo of its epoch:
