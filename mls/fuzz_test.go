@@ -53,6 +53,7 @@ var wireTypes = map[string]func() wireValue{
 	"SemiPrivateMessage":   func() wireValue { return new(SemiPrivateMessage) },
 	"PerMessageKey":        func() wireValue { return new(perMessageKey) },
 	"ProposalRecord":       func() wireValue { return new(proposalRecord) },
+	"StateRecord":          func() wireValue { return new(stateRecord) },
 }
 
 // canonical lists the types whose encoding is unique, so that what decodes
@@ -151,7 +152,7 @@ func seeds(t testing.TB) map[string][][]byte {
 	noError(t, err)
 	put("StagedRecord", &stagedRecord{epoch: g.state.Epoch(), sc: *hidden, content: hidden.private.content, secrets: *hidden.private.secrets, keys: hidden.private.keys})
 	put("RatchetPair", (*ratchetPair)(g.tree.senders[1]))
-	put("PastRecord", (*pastRecord)(g.past[0]))
+	put("PastRecord", g.past[0].record(g.suite), &pastRecord{pastEpoch{tree: g.tree}, contextRecord{nonce, nonce}})
 	put("PendingRecord", (*pendingRecord)(&g.pending.list[0]))
 	put("RatchetTreeOption", sc.After.TreeOption(), &RatchetTreeOption{Representation: TreeDistributionService})
 	partial, err := sc.PartialGroupInfo(true)
@@ -161,6 +162,7 @@ func seeds(t testing.TB) map[string][][]byte {
 	put("InfoRecord", (*infoRecord)(&info))
 	info.treeAt = 1
 	put("InfoRecord", (*infoRecord)(&info))
+	put("StateRecord", sc.After.record(), &stateRecord{3, contextRecord{nonce, nonce}, nonce, nil})
 	semi := newSemiWorld(t, suite1)
 	semi.add("m0", "m1", "m2")
 	message := semiForgery{}.send(t, semi.groups["m0"])

@@ -45,6 +45,7 @@ type Group struct {
 type pastEpoch struct {
 	epoch      Epoch
 	context    []byte
+	inline     bool // its record holds all extensions, whatever their size
 	safeAAD    bool
 	senderData []byte
 	resumption []byte

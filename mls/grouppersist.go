@@ -35,13 +35,14 @@ func secretLeafKey(e Epoch, leaf LeafIndex) string {
 
 // savedGroup is what Records has handed out, for the next difference.
 type savedGroup struct {
-	state   *State
-	pending int    // how many proposals of the epoch are stored
-	spoilt  []int  // which of them as spoilt
-	epoch   Epoch  // to which they belong
-	member  []byte // digest of the member record; its content is secret
-	past    map[Epoch]bool
-	garbage []string // keys of epochs that were dropped
+	state      *State
+	pending    int    // how many proposals of the epoch are stored
+	spoilt     []int  // which of them as spoilt
+	epoch      Epoch  // to which they belong
+	member     []byte // digest of the member record; its content is secret
+	past       map[Epoch]bool
+	extensions map[string]bool // keys of records of large extensions
+	garbage    []string        // keys of epochs that were dropped
 }
 
 // Records returns what must be stored since the last call, or since the
@@ -65,7 +66,7 @@ func (g *Group) Records() Records {
 	}
 	for _, p := range g.past {
 		if !g.saved.past[p.epoch] {
-			r.Put = append(r.Put, Record{pastKey(p.epoch), mustMarshal((*pastRecord)(p))})
+			r.Put = append(r.Put, Record{pastKey(p.epoch), mustMarshal(p.record(g.suite))})
 			g.saved.past[p.epoch] = true
 		}
 		p.tree.records(&r, p.epoch)
@@ -73,6 +74,7 @@ func (g *Group) Records() Records {
 	if g.tree != nil {
 		g.tree.records(&r, g.state.Epoch())
 	}
+	g.extensionRecords(&r)
 	r.Delete = append(r.Delete, g.saved.garbage...)
 	g.saved.garbage = nil
 	return r
@@ -228,21 +230,37 @@ func (q *pendingRecord) UnmarshalTLS(r *tlspl.Reader) {
 //	} ChangedLeaf;
 //
 //	struct {
-//	    uint8 version = 1;
+//	    uint8 version;
 //	    uint64 epoch;
-//	    opaque group_context<V>;
+//	    select (PastRecord.version) {
+//	        case 1: opaque group_context<V>;
+//	        case 2: opaque context_without_extensions<V>;
+//	                opaque extensions_hash<V>;
+//	    };
 //	    uint8 safe_aad;
 //	    opaque sender_data_secret<V>;
 //	    opaque resumption_psk<V>;
 //	    uint8 depth;
 //	    ChangedLeaf changed<V>;
 //	} PastRecord;
-type pastRecord pastEpoch
+type pastRecord struct {
+	pastEpoch // without its context
+	stored    contextRecord
+}
+
+// record returns the stored form of p.
+func (p *pastEpoch) record(s *suite) *pastRecord {
+	c, _ := s.splitContext(p.context)
+	return &pastRecord{*p, c}
+}
 
 func (p *pastRecord) MarshalTLS(w *tlspl.Writer) {
-	w.Uint8(memberRecordVersion)
+	w.Uint8(p.stored.version())
 	w.Uint64(p.epoch)
-	w.Opaque(p.context)
+	w.Opaque(p.stored.context)
+	if p.stored.hash != nil {
+		w.Opaque(p.stored.hash)
+	}
 	w.Bool(p.safeAAD)
 	w.Opaque(p.senderData)
 	w.Opaque(p.resumption)
@@ -257,16 +275,24 @@ func (p *pastRecord) MarshalTLS(w *tlspl.Writer) {
 }
 
 func (p *pastRecord) UnmarshalTLS(r *tlspl.Reader) {
-	readVersion(r)
-	*p = pastRecord{
-		epoch:      r.Uint64(),
-		context:    r.OpaqueCopy(0),
-		safeAAD:    r.Bool(),
-		senderData: r.OpaqueCopy(maxHashSize),
-		resumption: r.OpaqueCopy(maxHashSize),
-		tree:       &secretTree{depth: int(r.Uint8())},
-		changed:    make(map[LeafIndex]*LeafNode),
+	*p = pastRecord{}
+	v := r.Uint8()
+	p.epoch = r.Uint64()
+	p.stored.context = r.OpaqueCopy(0)
+	switch v {
+	case memberRecordVersion:
+	case contextVersion2:
+		if p.stored.hash = r.OpaqueCopy(maxHashSize); r.Err() == nil && len(p.stored.hash) == 0 {
+			r.Failf("extensions without a hash")
+		}
+	default:
+		r.Failf("stored epoch of version %d; this program reads versions 1 and 2", v)
 	}
+	p.safeAAD = r.Bool()
+	p.senderData = r.OpaqueCopy(maxHashSize)
+	p.resumption = r.OpaqueCopy(maxHashSize)
+	p.tree = &secretTree{depth: int(r.Uint8())}
+	p.changed = make(map[LeafIndex]*LeafNode)
 	if p.tree.depth > maxDepth {
 		r.Failf("secret tree of depth %d", p.tree.depth)
 	}
@@ -423,6 +449,14 @@ func LoadGroup(cfg Config, records map[string][]byte, signer Signer) (*Group, er
 		state: st, epoch: st.Epoch(), past: make(map[Epoch]bool),
 		member: st.suite.sum(records[keyMember]),
 	}
+	for key := range records {
+		if strings.HasPrefix(key, keyExtensions) {
+			if g.saved.extensions == nil {
+				g.saved.extensions = make(map[string]bool)
+			}
+			g.saved.extensions[key] = true
+		}
+	}
 	if g.closed {
 		return g, nil
 	}
@@ -464,9 +498,20 @@ func (g *Group) loadTrees(records map[string][]byte) error {
 		if !strings.HasPrefix(key, keyPast) {
 			continue
 		}
-		p := new(pastEpoch)
-		if err := loadRecord(records, key, (*pastRecord)(p)); err != nil {
+		stored := new(pastRecord)
+		if err := loadRecord(records, key, stored); err != nil {
 			return err
+		}
+		p := &stored.pastEpoch
+		var err error
+		if p.context, err = stored.stored.join(g.suite, records); err != nil {
+			return err
+		}
+		if err := tlspl.Unmarshal(p.context, new(GroupContext)); err != nil {
+			return fmt.Errorf("%w: record %q: %w", ErrState, key, err)
+		}
+		if c, _ := g.suite.splitContext(p.context); c.hash != nil && stored.stored.hash == nil {
+			p.inline = true
 		}
 		if key != pastKey(p.epoch) || p.epoch >= g.state.Epoch() {
 			return fmt.Errorf("%w: record %q is of epoch %d", ErrState, key, p.epoch)

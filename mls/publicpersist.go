@@ -50,6 +50,7 @@ func (g *PublicGroup) Records(since *PublicGroup) Records {
 		since = &PublicGroup{}
 	}
 	g.state.records(&r, since.state)
+	g.state.extensionRecords(&r, since.state)
 	g.pending.records(&r, &since.pending)
 	infoRecords(&r, g.info, since.info)
 	return r
@@ -61,7 +62,7 @@ func (s *State) records(r *Records, since *State) {
 	if s == since {
 		return
 	}
-	r.Put = append(r.Put, Record{keyState, mustMarshal((*stateRecord)(s))})
+	r.Put = append(r.Put, Record{keyState, mustMarshal(s.record())})
 	old, oldGroup := (*page)(nil), 0
 	if since != nil {
 		old, oldGroup = since.tree.root, topGroup(since.tree.depth)
@@ -157,31 +158,57 @@ func (c *proposalCache) records(r *Records, since *proposalCache) {
 // A stateRecord is the stored form of a State without its tree:
 //
 //	struct {
-//	    uint8 version = 1;
+//	    uint8 version; /* of the ContextRecord */
 //	    uint8 depth;
-//	    GroupContext context;
+//	    ContextRecord context;
 //	    MAC confirmation_tag;
 //	    optional<ReInit> reinit;
 //	} StateRecord;
-type stateRecord State
+type stateRecord struct {
+	depth           int
+	context         contextRecord
+	confirmationTag []byte
+	reInit          *ReInit
+}
+
+// record returns the stored form of s.
+func (s *State) record() *stateRecord {
+	c, _ := s.suite.splitContext(s.encoded)
+	return &stateRecord{s.tree.depth, c, s.confirmationTag, s.reInit}
+}
 
 func (s *stateRecord) MarshalTLS(w *tlspl.Writer) {
-	w.Uint8(stateRecordVersion)
-	w.Uint8(uint8(s.tree.depth))
-	w.Raw(s.encoded)
+	w.Uint8(s.context.version())
+	w.Uint8(uint8(s.depth))
+	if s.context.hash == nil {
+		w.Raw(s.context.context)
+	} else {
+		w.Opaque(s.context.context)
+		w.Opaque(s.context.hash)
+	}
 	w.Opaque(s.confirmationTag)
 	w.Optional(s.reInit != nil, func(w *tlspl.Writer) { w.Value(s.reInit) })
 }
 
 func (s *stateRecord) UnmarshalTLS(r *tlspl.Reader) {
-	*s = stateRecord{tree: new(tree)}
-	if v := r.Uint8(); r.Err() == nil && v != stateRecordVersion {
-		r.Failf("stored state of version %d; this program reads version %d", v, stateRecordVersion)
+	*s = stateRecord{}
+	v := r.Uint8()
+	if s.depth = int(r.Uint8()); s.depth > maxDepth {
+		r.Failf("stored tree of depth %d", s.depth)
 	}
-	if s.tree.depth = int(r.Uint8()); s.tree.depth > maxDepth {
-		r.Failf("stored tree of depth %d", s.tree.depth)
+	switch v {
+	case stateRecordVersion:
+		start := r.Offset()
+		r.Value(new(GroupContext))
+		s.context.context = r.Since(start)
+	case contextVersion2:
+		s.context = contextRecord{r.Opaque(0), r.Opaque(maxHashSize)}
+		if r.Err() == nil && len(s.context.hash) == 0 {
+			r.Failf("extensions without a hash")
+		}
+	default:
+		r.Failf("stored state of version %d; this program reads versions 1 and 2", v)
 	}
-	r.Value(&s.context)
 	s.confirmationTag = r.Opaque(maxHashSize)
 	if r.Optional() {
 		s.reInit = new(ReInit)
@@ -254,11 +281,22 @@ func loadState(cfg *Config, records map[string][]byte) (*State, error) {
 	if err := Unmarshal(header, &stored); err != nil {
 		return nil, fmt.Errorf("%w: record %q: %w", ErrState, keyState, err)
 	}
-	s, err := cfg.suite(stored.context.CipherSuite)
+	// The suite stands in front, whether extensions follow or not.
+	r := tlspl.NewReader(stored.context.context)
+	r.Uint16()
+	s, err := cfg.suite(CipherSuite(r.Uint16()))
 	if err != nil {
 		return nil, err
 	}
-	width := 1<<(stored.tree.depth+1) - 1
+	encoded, err := stored.context.join(s, records)
+	if err != nil {
+		return nil, err
+	}
+	var context GroupContext
+	if err := tlspl.Unmarshal(encoded, &context); err != nil {
+		return nil, fmt.Errorf("%w: record %q: %w", ErrState, keyState, err)
+	}
+	width := 1<<(stored.depth+1) - 1
 	if width > 4*cfg.Limits.MaxMembers+1 {
 		return nil, fmt.Errorf("%w: stored tree of %d nodes", ErrLimit, width)
 	}
@@ -286,7 +324,7 @@ func loadState(cfg *Config, records map[string][]byte) (*State, error) {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
 	t.freeze()
-	if t.depth != stored.tree.depth || !bytes.Equal(t.treeHash(), stored.context.TreeHash) {
+	if t.depth != stored.depth || !bytes.Equal(t.treeHash(), context.TreeHash) {
 		return nil, fmt.Errorf("%w: the tree is not the one of the GroupContext", ErrState)
 	}
 	if err := t.verifyStructure(cfg.Limits.MaxMembers); err != nil {
@@ -295,7 +333,7 @@ func loadState(cfg *Config, records map[string][]byte) (*State, error) {
 	if len(stored.confirmationTag) != s.nh() {
 		return nil, fmt.Errorf("%w: confirmation tag of %d octets", ErrState, len(stored.confirmationTag))
 	}
-	st, err := newState(s, t, mustMarshal(&stored.context), stored.confirmationTag)
+	st, err := newState(s, t, encoded, stored.confirmationTag)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
@@ -306,6 +344,9 @@ func loadState(cfg *Config, records map[string][]byte) (*State, error) {
 		return nil, err
 	}
 	st.reInit = stored.reInit
+	if c, _ := s.splitContext(encoded); c.hash != nil && stored.context.hash == nil {
+		st.inline = true
+	}
 	return st, nil
 }
 

@@ -24,6 +24,7 @@ type State struct {
 	confirmationTag []byte
 	interim         []byte // interim transcript hash
 
+	inline bool    // it was loaded from a record that holds all extensions, whatever their size
 	reInit *ReInit // of the commit that began this epoch: the group is closed
 }
 
