@@ -158,15 +158,21 @@ func (sc *StagedCommit) completeGroupInfo(cfg *Config, p *PartialGroupInfo) (*Gr
 		return parts.verified(sc.After)
 	}
 	// The draft does not say where in the list ratchet_tree was when the
-	// committer signed it: last, as most do, or first.
-	parts.treeAt = len(p.Extensions)
-	gi, err := parts.verified(sc.After)
-	if errors.Is(err, ErrInvalidSignature) && parts.treeAt > 0 {
-		parts.treeAt = 0
-		gi, err = parts.verified(sc.After)
+	// committer signed it. Most put it last.
+	var err error
+	for i := range min(len(p.Extensions)+1, maxTreePlaces) {
+		parts.treeAt = len(p.Extensions) - i
+		var gi *GroupInfo
+		if gi, err = parts.verified(sc.After); err == nil || !errors.Is(err, ErrInvalidSignature) {
+			return gi, err
+		}
 	}
-	return gi, err
+	return nil, err
 }
+
+// maxTreePlaces bounds how many places are tried for ratchet_tree, each at the
+// cost of a signature over the whole tree.
+const maxTreePlaces = 8
 
 // groupInfoParts is a GroupInfo without what the State of its epoch knows. It
 // is immutable.
