@@ -79,6 +79,9 @@ const (
 	CredentialBasic CredentialType = 0x0001 // RFC 9420 section 17.5
 	CredentialX509  CredentialType = 0x0002
 
+	CredentialMulti     CredentialType = 0x0003 // mls-extensions section 7.3
+	CredentialWeakMulti CredentialType = 0x0004
+
 	ComponentAppComponents        ComponentID = 0x0001 // mls-extensions section 7.5
 	ComponentSafeAAD              ComponentID = 0x0002
 	ComponentContentMediaTypes    ComponentID = 0x0003

@@ -4,22 +4,32 @@ import "fmt"
 
 // checkAppData verifies an AppDataUpdate or AppEphemeral proposal by itself
 // (mls-extensions sections 4.7 and 4.8).
-func (c *Config) checkAppData(p *Proposal) error {
+func (s *State) checkAppData(c *Config, p *Proposal, sender Sender) error {
+	var id ComponentID
+	var logic Component
 	switch p.Type {
 	case ProposalAppDataUpdate:
-		if _, ok := c.Components[p.AppDataUpdate.ComponentID]; !ok {
-			return fmt.Errorf("%w: AppDataUpdate of the unknown component %v", ErrInvalidProposal, p.AppDataUpdate.ComponentID)
+		id = p.AppDataUpdate.ComponentID
+		if logic = c.Components[id]; logic == nil {
+			return fmt.Errorf("%w: AppDataUpdate of the unknown component %v", ErrInvalidProposal, id)
 		}
 		if op := p.AppDataUpdate.Op; op != AppDataOpUpdate && op != AppDataOpRemove {
 			return fmt.Errorf("%w: AppDataUpdate with operation %d", ErrInvalidProposal, op)
 		}
 	case ProposalAppEphemeral:
-		e, ok := c.Components[p.AppEphemeral.ComponentID].(EphemeralComponent)
+		id = p.AppEphemeral.ComponentID
+		e, ok := c.Components[id].(EphemeralComponent)
 		if !ok {
-			return fmt.Errorf("%w: AppEphemeral for the component %v, which takes none", ErrInvalidProposal, p.AppEphemeral.ComponentID)
+			return fmt.Errorf("%w: AppEphemeral for the component %v, which takes none", ErrInvalidProposal, id)
 		}
 		if err := e.Ephemeral(p.AppEphemeral.Data); err != nil {
-			return fmt.Errorf("%w: component %v: %w", ErrInvalidProposal, p.AppEphemeral.ComponentID, err)
+			return fmt.Errorf("%w: component %v: %w", ErrInvalidProposal, id, err)
+		}
+		logic = e
+	}
+	if l, ok := logic.(SenderComponent); ok {
+		if err := l.CheckSender(s, sender, p); err != nil {
+			return fmt.Errorf("%w: component %v: %w", ErrInvalidProposal, id, err)
 		}
 	}
 	return nil

@@ -31,6 +31,12 @@ type Config struct {
 	// group that id names (RFC 9420 section 8.4); nil means that there is
 	// none. The nonce does not matter for finding the key.
 	PSK func(id *PreSharedKeyID) ([]byte, error)
+	// MultiCredentials lists the credential types that this client supports
+	// within multi-credentials (mls-extensions section 6.5). Credentials is
+	// asked about each of them with the key of its binding; its
+	// VerifySuccessor meets leaves whose credential is of type multi or
+	// weak-multi. Nil refuses multi-credentials.
+	MultiCredentials []CredentialType
 	// SkipLifetime accepts leaves outside of their lifetime. RFC 9420
 	// section 7.3 leaves the check to the receiver, since a message may be
 	// processed long after it was sent: set it for a party that must follow
@@ -151,6 +157,9 @@ func (c *Config) verifyAdmitted(cred *Credential, key []byte) error {
 }
 
 func (c *Config) verifyCredentialAt(cred *Credential, key []byte, now time.Time) error {
+	if cred.isMulti() {
+		return c.verifyMulti(cred, key, now)
+	}
 	if err := c.Credentials.VerifyCredential(cred, key, now); err != nil {
 		return fmt.Errorf("%w: %w", ErrCredential, err)
 	}

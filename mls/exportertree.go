@@ -59,14 +59,18 @@ func (t *exporterTree) UnmarshalTLS(r *tlspl.Reader) {
 	r.Vector(func(r *tlspl.Reader) {
 		for !r.Empty() {
 			x := r.Uint32()
+			if _, ok := (*t)[x]; r.Err() == nil && (ok || x >= 2<<exporterDepth-1) {
+				r.Failf("node %d of an exporter tree", x)
+			}
 			(*t)[x] = r.OpaqueCopy(maxHashSize)
 		}
 	})
 }
 
 // SafeExport returns the secret that the epoch exports to a component, of
-// KDF.Nh octets. Unlike Export it is forward secure: each component gets its
-// secret once per epoch, and Records holds it no more afterwards.
+// KDF.Nh octets (SafeExportSecret, mls-extensions section 4.4). Unlike Export
+// it is forward secure: each component gets its secret once per epoch, and
+// Records holds it no more afterwards. Store Records before using the secret.
 func (g *Group) SafeExport(id ComponentID) ([]byte, error) {
 	if err := g.usable(); err != nil {
 		return nil, err

@@ -86,6 +86,10 @@ func JoinExternal(cfg Config, gi *GroupInfo, tree RatchetTree, p JoinParams) (*G
 	if err != nil {
 		return nil, nil, err
 	}
+	x, err := advertised(&caps, p.LeafExtensions)
+	if err != nil {
+		return nil, nil, err
+	}
 	b := &commitBuilder{
 		provisional: prov, sender: sender, aad: p.AAD, framing: p.Signer, signer: p.Signer,
 		initSecret: initSecret, psks: psks,
@@ -99,7 +103,7 @@ func JoinExternal(cfg Config, gi *GroupInfo, tree RatchetTree, p JoinParams) (*G
 		SignatureKey: bytes.Clone(p.Signer.Public()),
 		Credential:   p.Credential,
 		Capabilities: caps,
-		Extensions:   p.LeafExtensions,
+		Extensions:   x,
 	}, p.Signer)
 	if err != nil {
 		return nil, nil, err

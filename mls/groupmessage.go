@@ -13,6 +13,9 @@ type ApplicationMessage struct {
 	Generation uint32
 	Data       []byte
 	AAD        []byte
+
+	state   *State // of the epoch, if it is not past
+	context []byte // its GroupContext, if it is
 }
 
 // Encrypt protects application data for the group. The key is used up before
@@ -45,6 +48,7 @@ func (g *Group) Encrypt(data, aad []byte) (*MLSMessage, error) {
 
 // epochView is what decrypting in one epoch needs.
 type epochView struct {
+	state      *State // nil for a past epoch
 	epoch      Epoch
 	context    []byte
 	safeAAD    bool
@@ -55,6 +59,7 @@ type epochView struct {
 
 func (g *Group) currentView() *epochView {
 	return &epochView{
+		state:      g.state,
 		epoch:      g.state.Epoch(),
 		context:    g.state.contextBytes(),
 		safeAAD:    g.state.usesSafeAAD(),
@@ -117,6 +122,8 @@ func (g *Group) Decrypt(m *MLSMessage) (*ApplicationMessage, error) {
 	}
 	use.consume(g.cfg.Limits.MaxSkip)
 	return &ApplicationMessage{
+		state:      v.state,
+		context:    v.context,
 		Sender:     a.Content.Sender.Leaf,
 		Leaf:       leaf,
 		Epoch:      v.epoch,

@@ -106,6 +106,10 @@ func (g *Group) template(p *LeafParams) (*LeafNode, Signer) {
 			leaf.Extensions = p.Extensions
 		}
 	}
+	// Extensions that do not decode are refused with the leaf.
+	if x, err := advertised(&leaf.Capabilities, leaf.Extensions); err == nil {
+		leaf.Extensions = x
+	}
 	return leaf, signer
 }
 

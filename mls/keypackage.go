@@ -113,14 +113,3 @@ func (kp *KeyPackage) Ref() (KeyPackageRef, error) {
 	}
 	return s.refHash(keyPackageRefLabel, b)
 }
-
-// LastResort reports whether the KeyPackage may be used more than once
-// (mls-extensions section 6.4).
-func (kp *KeyPackage) LastResort() bool {
-	d, err := kp.Extensions.Dictionary()
-	if err != nil {
-		return false
-	}
-	_, ok := d.Get(ComponentLastResortKeyPackage)
-	return ok
-}

@@ -16,6 +16,7 @@ type KeyPackageParams struct {
 	Capabilities   Capabilities // zero: DefaultCapabilities of the credential's type, and GREASE here and in Extensions
 	LeafExtensions Extensions
 	Extensions     Extensions // of the KeyPackage itself
+	LastResort     bool       // mark it so that it may be used more than once
 
 	NotBefore time.Time     // zero: an hour before now
 	Lifetime  time.Duration // zero: 90 days
@@ -80,7 +81,7 @@ func DefaultCapabilities(credentials ...CredentialType) Capabilities {
 	return Capabilities{
 		Versions:     []ProtocolVersion{MLS10},
 		CipherSuites: UsableCipherSuites(),
-		Extensions:   []ExtensionType{ExtensionAppDataDictionary},
+		Extensions:   []ExtensionType{ExtensionAppDataDictionary, ExtensionSupportedWireFormats, ExtensionRequiredWireFormats},
 		Proposals:    []ProposalType{ProposalAppDataUpdate, ProposalAppEphemeral, ProposalSelfRemove},
 		Credentials:  credentials,
 	}
@@ -104,6 +105,9 @@ func (c *Capabilities) isZero() bool {
 // newLeaf makes a signed leaf of source key_package with a new key.
 func newLeaf(s *suite, signer Signer, cred Credential, caps Capabilities, x Extensions, life Lifetime) (leaf LeafNode, private []byte, err error) {
 	if caps, err = caps.orDefault(s, &cred); err != nil {
+		return LeafNode{}, nil, err
+	}
+	if x, err = advertised(&caps, x); err != nil {
 		return LeafNode{}, nil, err
 	}
 	private, public, err := GenerateHPKEKey(s.id)
@@ -150,6 +154,11 @@ func NewKeyPackage(p KeyPackageParams) (*KeyPackage, *KeyPackagePrivate, error) 
 	}
 	if p.Signer == nil {
 		return nil, nil, fmt.Errorf("%w: no signer for the key package", ErrKey)
+	}
+	if p.LastResort {
+		if p.Extensions, err = p.Extensions.withLastResort(); err != nil {
+			return nil, nil, err
+		}
 	}
 	if err := p.Extensions.Validate(); err != nil {
 		return nil, nil, err

@@ -144,12 +144,8 @@ func (s *State) checkProposalContent(cfg *Config, q *QueuedProposal) error {
 		}
 	case ProposalGroupContextExtensions:
 		return s.checkExtensions(cfg, p.GroupContextExtensions.Extensions)
-	case ProposalAppDataUpdate:
-		if err := cfg.checkAppData(p); err != nil {
-			return err
-		}
-	case ProposalAppEphemeral:
-		return cfg.checkAppData(p)
+	case ProposalAppDataUpdate, ProposalAppEphemeral:
+		return s.checkAppData(cfg, p, q.Sender)
 	case ProposalSelfRemove:
 		if s.tree.leaf(q.Sender.Leaf) == nil {
 			return fmt.Errorf("%w: self_remove of the blank leaf %d", ErrInvalidProposal, q.Sender.Leaf)
@@ -177,6 +173,9 @@ func (c *Config) checkKeyPackage(s *suite, kp *KeyPackage) error {
 		return fmt.Errorf("%w: init_key is the leaf's encryption_key", ErrInvalidKeyPackage)
 	}
 	if err := kp.Extensions.Validate(); err != nil {
+		return err
+	}
+	if err := kp.checkDictionary(); err != nil {
 		return err
 	}
 	if err := kp.VerifySignature(); err != nil {
@@ -244,7 +243,7 @@ func (s *State) checkExtensions(cfg *Config, x Extensions) error {
 	}
 	// mls-extensions section 4.7: where AppDataUpdate is required, it is the
 	// only way to change application data.
-	for _, t := range s.params.required.Proposals {
+	for _, t := range s.params.requires.Capabilities.Proposals {
 		if t != ProposalAppDataUpdate {
 			continue
 		}

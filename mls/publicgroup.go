@@ -206,6 +206,9 @@ func (s *State) verifyGroupInfo(gi *GroupInfo) error {
 	if err := gi.Extensions.Validate(); err != nil {
 		return err
 	}
+	if _, err := gi.Dictionary(); err != nil {
+		return fmt.Errorf("%w: GroupInfo: %w", ErrInvalidMessage, err)
+	}
 	key, ok, err := gi.Extensions.ExternalPub()
 	if err != nil {
 		return err

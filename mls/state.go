@@ -31,7 +31,7 @@ type State struct {
 // groupParams is what the extensions of a GroupContext say.
 type groupParams struct {
 	extensions Extensions
-	required   RequiredCapabilities
+	requires   Requirements
 	senders    ExternalSenders
 	receivers  ExternalReceivers
 	dictionary AppDataDictionary
@@ -44,9 +44,6 @@ func parseParams(x Extensions) (groupParams, error) {
 	p := groupParams{extensions: x}
 	err := x.Validate()
 	if err == nil {
-		p.required, err = x.RequiredCapabilities()
-	}
-	if err == nil {
 		p.senders, err = x.ExternalSenders()
 	}
 	if err == nil {
@@ -54,6 +51,9 @@ func parseParams(x Extensions) (groupParams, error) {
 	}
 	if err == nil {
 		err = p.parseReceivers(x)
+	}
+	if err == nil {
+		p.requires, err = x.requirements(p.dictionary)
 	}
 	return p, err
 }
@@ -127,6 +127,9 @@ func joinState(cfg *Config, gi *GroupInfo, nodes RatchetTree) (*State, error) {
 	}
 	if err := gi.Extensions.Validate(); err != nil {
 		return nil, err
+	}
+	if _, err := gi.Dictionary(); err != nil {
+		return nil, fmt.Errorf("%w: GroupInfo: %w", ErrInvalidWelcome, err)
 	}
 	if nodes == nil {
 		data, ok := gi.Extensions.Find(ExtensionRatchetTree)
@@ -212,8 +215,9 @@ func (s *State) Extensions() Extensions { return s.context.Extensions }
 // Dictionary returns the application data of the group.
 func (s *State) Dictionary() AppDataDictionary { return s.params.dictionary }
 
-// RequiredCapabilities returns what every member must support.
-func (s *State) RequiredCapabilities() *RequiredCapabilities { return &s.params.required }
+// RequiredCapabilities returns what every member must list in its
+// capabilities; Requirements holds more.
+func (s *State) RequiredCapabilities() *RequiredCapabilities { return &s.params.requires.Capabilities }
 
 // ExternalSenders returns who may send proposals from outside.
 func (s *State) ExternalSenders() ExternalSenders { return s.params.senders }

@@ -1,33 +1,35 @@
 package mls
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // A support summarises what the members below a tree node can do: what all of
-// them list in their capabilities, and which credential types they use. Every
-// node caches the summary of its subtree, so questions such as "does every
-// member support this proposal type" cost nothing per commit.
+// them list in their capabilities and components, and which credentials they
+// use. Every node caches the summary of its subtree, so questions such as
+// "does every member support this proposal type" cost nothing per commit.
 //
-// All lists are sorted, without duplicates and without GREASE, so that members
-// that differ in nothing else share one summary. A support is immutable; nil is
-// that of a subtree without members.
+// All lists are sorted and without duplicates. A support is immutable, and
+// those of equal leaves are one value (see supportOf); nil is that of a
+// subtree without members.
 type support struct {
 	extensions  []ExtensionType
 	proposals   []ProposalType
 	credentials []CredentialType
-	inUse       []CredentialType
+	suites      []CipherSuite
+	wireFormats []WireFormat
+	components  []ComponentID // app_components
+	safeAAD     []ComponentID // safe_aad
+	media       []string      // content_media_types, each as canonical tells
+
+	inUse    []CredentialType
+	bindings []bindingKind // of multi-credentials in use
+	weak     []string      // kinds of the bindings of each weak multi-credential in use
 }
 
-func supportOf(n *LeafNode) *support {
-	return &support{
-		extensions:  sortedSet(withoutGREASE(n.Capabilities.Extensions)),
-		proposals:   sortedSet(withoutGREASE(n.Capabilities.Proposals)),
-		credentials: sortedSet(withoutGREASE(n.Capabilities.Credentials)),
-		inUse:       []CredentialType{n.Credential.Type},
-	}
-}
-
-// and returns the summary of two sets of members. Where both agree, as in
-// most groups, no new value is made.
+// and returns the summary of two sets of members. Where one includes the
+// other, as in most groups, no new value is made.
 func (s *support) and(o *support) *support {
 	switch {
 	case s == nil || s == o:
@@ -35,17 +37,34 @@ func (s *support) and(o *support) *support {
 	case o == nil || s.equal(o):
 		return s
 	}
-	return &support{
+	both := &support{
 		extensions:  intersect(s.extensions, o.extensions),
 		proposals:   intersect(s.proposals, o.proposals),
 		credentials: intersect(s.credentials, o.credentials),
+		suites:      intersect(s.suites, o.suites),
+		wireFormats: intersect(s.wireFormats, o.wireFormats),
+		components:  intersect(s.components, o.components),
+		safeAAD:     intersect(s.safeAAD, o.safeAAD),
+		media:       intersect(s.media, o.media),
 		inUse:       sortedSet(slices.Concat(s.inUse, o.inUse)),
+		bindings:    sortedSet(slices.Concat(s.bindings, o.bindings)),
+		weak:        sortedSet(slices.Concat(s.weak, o.weak)),
 	}
+	switch {
+	case both.equal(s):
+		return s
+	case both.equal(o):
+		return o
+	}
+	return both
 }
 
 func (s *support) equal(o *support) bool {
 	return slices.Equal(s.extensions, o.extensions) && slices.Equal(s.proposals, o.proposals) &&
-		slices.Equal(s.credentials, o.credentials) && slices.Equal(s.inUse, o.inUse)
+		slices.Equal(s.credentials, o.credentials) && slices.Equal(s.suites, o.suites) &&
+		slices.Equal(s.wireFormats, o.wireFormats) && slices.Equal(s.components, o.components) &&
+		slices.Equal(s.safeAAD, o.safeAAD) && slices.Equal(s.media, o.media) &&
+		slices.Equal(s.inUse, o.inUse) && slices.Equal(s.bindings, o.bindings) && slices.Equal(s.weak, o.weak)
 }
 
 // extension reports whether all members support a type. The types of
@@ -62,39 +81,75 @@ func (s *support) credential(t CredentialType) bool {
 	return s == nil || contains(s.credentials, t)
 }
 
+// wireFormat reports whether all members support a format; those of RFC 9420
+// are not listed (mls-extensions section 5).
+func (s *support) wireFormat(f WireFormat) bool {
+	return f.isDefault() || s == nil || contains(s.wireFormats, f)
+}
+
+// component reports whether all members support a component. Whoever supports
+// the app_data_dictionary extension must support app_components and safe_aad
+// (mls-extensions section 4.6).
+func (s *support) component(id ComponentID) bool {
+	if s == nil || contains(s.components, id) {
+		return true
+	}
+	return (id == ComponentAppComponents || id == ComponentSafeAAD) && s.extension(ExtensionAppDataDictionary)
+}
+
 // missing returns the first requirement that some member does not meet, as
 // text, or "".
-func (s *support) missing(r *RequiredCapabilities) string {
-	for _, t := range r.Extensions {
+func (s *support) missing(r *Requirements) string {
+	for _, t := range r.Capabilities.Extensions {
 		if !s.extension(t) {
 			return "extension " + t.String()
 		}
 	}
-	for _, t := range r.Proposals {
+	for _, t := range r.Capabilities.Proposals {
 		if !s.proposal(t) {
 			return "proposal " + t.String()
 		}
 	}
-	for _, t := range r.Credentials {
+	for _, t := range r.Capabilities.Credentials {
 		if !s.credential(t) {
 			return "credential " + t.String()
+		}
+	}
+	for _, f := range r.WireFormats {
+		if !s.wireFormat(f) {
+			return "wire format " + f.String()
+		}
+	}
+	for _, id := range r.Components {
+		if !s.component(id) {
+			return "component " + id.String()
+		}
+	}
+	for _, id := range r.SafeAAD {
+		if s != nil && !contains(s.safeAAD, id) {
+			return "authenticated data of component " + id.String()
+		}
+	}
+	for i := range r.MediaTypes {
+		if s != nil && !contains(s.media, r.MediaTypes[i].canonical()) {
+			return "media type " + r.MediaTypes[i].String()
 		}
 	}
 	return ""
 }
 
-func sortedSet[T ~uint16](list []T) []T {
+func sortedSet[T cmp.Ordered](list []T) []T {
 	set := slices.Clone(list)
 	slices.Sort(set)
 	return slices.Compact(set)
 }
 
-func contains[T ~uint16](sorted []T, t T) bool {
+func contains[T cmp.Ordered](sorted []T, t T) bool {
 	_, ok := slices.BinarySearch(sorted, t)
 	return ok
 }
 
-func intersect[T ~uint16](a, b []T) []T {
+func intersect[T cmp.Ordered](a, b []T) []T {
 	var both []T
 	for _, t := range a {
 		if contains(b, t) {

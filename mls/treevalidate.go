@@ -57,10 +57,12 @@ func checkLeafStatic(s *suite, leaf *LeafNode) error {
 			return fmt.Errorf("%w: a leaf does not list its own extension %v", ErrCapabilities, x.Type)
 		}
 	}
-	if _, err := leaf.Dictionary(); err != nil {
-		return err
+	if leaf.Credential.isMulti() {
+		if _, err := leaf.Credential.Multi(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return checkLeafDictionary(leaf)
 }
 
 // checkLifetime verifies that a leaf is valid now and not for too long
@@ -83,8 +85,8 @@ func (c *Config) checkLifetime(l Lifetime) error {
 }
 
 // checkSupport verifies what section 7.3 asks of all members together: every
-// credential type in use, every extension of the GroupContext and every
-// required capability is supported by every member.
+// credential type in use, every extension of the GroupContext and all that it
+// requires is supported by every member.
 func (t *tree) checkSupport(p *groupParams) error {
 	all := t.supported()
 	if all == nil {
@@ -100,10 +102,10 @@ func (t *tree) checkSupport(p *groupParams) error {
 			return fmt.Errorf("%w: extension %v of the GroupContext is not supported by every member", ErrCapabilities, x.Type)
 		}
 	}
-	if what := all.missing(&p.required); what != "" {
+	if what := all.missing(&p.requires); what != "" {
 		return fmt.Errorf("%w: %s is required, but not supported by every member", ErrCapabilities, what)
 	}
-	return nil
+	return t.checkMultiSupport()
 }
 
 // verifyTree checks a whole tree on joining (section 12.4.3.1), but for its
