@@ -173,7 +173,7 @@ func (r *chat) application(t *turn, position uint64, at time.Time, fm *mimi.Fano
 		r.trouble(t, position, at, ProblemSender, fmt.Errorf("%v is no longer in the room", device))
 		return true
 	}
-	media, data, err := unframe(r.group.State(), m.Data)
+	media, data, err := unframe(m)
 	if err != nil {
 		r.trouble(t, position, at, ProblemContent, err)
 		return true

@@ -37,43 +37,21 @@ func viewOf(s *mls.State) (*room.View, error) {
 // frame wraps content for the group: in ApplicationFraming if the group has
 // media types (mls-extensions section 6.2.4; CLI-9).
 func frame(s *mls.State, mediaTypeName string, data []byte) ([]byte, error) {
-	types, framed, err := s.Dictionary().MediaTypes()
-	if err != nil {
-		return nil, err
-	}
-	if !framed {
-		return data, nil
-	}
-	f := mls.ApplicationFraming{Content: data}
-	if len(types) == 0 || types[0].Type != mediaTypeName || len(types[0].Parameters) > 0 {
-		f.MediaType = mediaType(mediaTypeName)
-	}
-	return mls.Marshal(f)
+	return s.Frame(mediaType(mediaTypeName), data)
 }
 
 // unframe is the opposite of frame.
-func unframe(s *mls.State, data []byte) (mediaTypeName string, inner []byte, err error) {
-	types, framed, err := s.Dictionary().MediaTypes()
+func unframe(m *mls.ApplicationMessage) (mediaTypeName string, inner []byte, err error) {
+	t, inner, err := m.Unframe()
 	if err != nil {
 		return "", nil, err
 	}
-	if !framed {
-		return content.MediaTypeContent, data, nil
+	if t.Type == "" {
+		return content.MediaTypeContent, inner, nil // the group does not frame
 	}
-	var f mls.ApplicationFraming
-	if err := mls.Unmarshal(data, &f); err != nil {
-		return "", nil, err
-	}
-	m := f.MediaType
-	if m.Type == "" {
-		if len(m.Parameters) > 0 {
-			return "", nil, fmt.Errorf("client: parameters of no media type")
-		}
-		m = types[0] // the list is not empty
-	}
-	name := m.Type
-	for _, p := range m.Parameters {
+	name := t.Type
+	for _, p := range t.Parameters {
 		name += ";" + p.Name + "=" + p.Value
 	}
-	return name, f.Content, nil
+	return name, inner, nil
 }

@@ -53,6 +53,9 @@ func (m *ApplicationMessage) Unframe() (t MediaType, content []byte, err error) 
 	if m.state != nil {
 		return m.state.Unframe(m.Data)
 	}
+	if m.context == nil {
+		return MediaType{}, nil, fmt.Errorf("%w: not a message that Decrypt returned", ErrInvalidMessage)
+	}
 	var c GroupContext
 	if err := tlspl.Unmarshal(m.context, &c); err != nil {
 		return MediaType{}, nil, err

@@ -50,7 +50,7 @@ func (v *View) Commit(sc *mls.StagedCommit, pending []mls.QueuedProposal) (*View
 		return nil, nil, err
 	}
 	next := &View{cfg: v.cfg, groupID: v.groupID, epoch: sc.After.Epoch(), dict: sc.After.Dictionary(),
-		policy: policy, components: v.components, media: v.media, safeAAD: v.safeAAD}
+		policy: policy, requires: v.requires, safeAAD: v.safeAAD}
 	removed, err := matchRemoved(sc, d)
 	if err != nil {
 		return nil, nil, err
@@ -209,7 +209,7 @@ func (v *View) project(qs []mls.QueuedProposal) (*View, error) {
 		return nil, err
 	}
 	next := &View{cfg: v.cfg, groupID: v.groupID, epoch: v.epoch, dict: v.dict,
-		policy: &policy, components: v.components, media: v.media, safeAAD: v.safeAAD}
+		policy: &policy, requires: v.requires, safeAAD: v.safeAAD}
 	var removed []Client
 	for _, c := range d.removed {
 		removed = append(removed, c)

@@ -22,9 +22,8 @@ type View struct {
 	roster  *roster
 	tallies map[uint32]tally // by role
 
-	safeAAD    bool               // authenticated data is a SafeAAD
-	components mls.ComponentsList // that every client must support
-	media      mls.MediaTypeList
+	safeAAD  bool              // authenticated data is a SafeAAD
+	requires *mls.Requirements // of every client; no commit changes it
 }
 
 // NewView returns the view of a group's epoch. The cost grows with the number
@@ -36,7 +35,7 @@ func NewView(cfg Config, s *mls.State) (*View, error) {
 	if cfg.ClientURIs == nil || cfg.ProviderDomain == nil {
 		return nil, errors.New("room: Config needs ClientURIs and ProviderDomain")
 	}
-	v := &View{cfg: &cfg, groupID: s.GroupID(), epoch: s.Epoch(), dict: s.Dictionary()}
+	v := &View{cfg: &cfg, groupID: s.GroupID(), epoch: s.Epoch(), dict: s.Dictionary(), requires: s.Requirements()}
 	var err error
 	if v.policy, err = PolicyOf(v.dict); err != nil {
 		return nil, err
@@ -56,14 +55,8 @@ func NewView(cfg Config, s *mls.State) (*View, error) {
 	case hub != domain:
 		return nil, fmt.Errorf("%w: the hub is of %s, the room of %s", ErrInvalidRoom, hub, domain)
 	}
-	if v.components, err = v.dict.Components(); err != nil {
-		return nil, fmt.Errorf("%w: app_components: %w", ErrInvalidRoom, err)
-	}
 	if _, v.safeAAD, err = v.dict.SafeAADComponents(); err != nil {
 		return nil, fmt.Errorf("%w: safe_aad: %w", ErrInvalidRoom, err)
-	}
-	if v.media, _, err = v.dict.MediaTypes(); err != nil {
-		return nil, fmt.Errorf("%w: content_media_types: %w", ErrInvalidRoom, err)
 	}
 	v.roster = newRoster()
 	for index, leaf := range s.Members() {
@@ -200,38 +193,12 @@ func (v *View) checkAAD(aad []byte) error {
 	return nil
 }
 
-// checkSupport reports what a new client lacks of what the room requires.
+// checkSupport reports what a new client lacks of what the room requires. A
+// commit that brings it in would be refused anyway; a pending proposal would
+// stop everyone from committing.
 func (v *View) checkSupport(leaf *mls.LeafNode) error {
-	if len(v.components) == 0 && len(v.media) == 0 {
-		return nil
-	}
-	d, err := leaf.Dictionary()
-	if err != nil {
+	if err := v.requires.Check(leaf); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAllowed, err)
-	}
-	if len(v.components) > 0 {
-		has, err := d.Components()
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrNotAllowed, err)
-		}
-		for _, id := range v.components {
-			if !slices.Contains(has, id) {
-				return denied("a client does not support component %v, which the room requires", id)
-			}
-		}
-	}
-	if len(v.media) > 0 {
-		has, _, err := d.MediaTypes()
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrNotAllowed, err)
-		}
-		for _, t := range v.media {
-			if !slices.ContainsFunc(has, func(h mls.MediaType) bool {
-				return h.Type == t.Type && slices.Equal(h.Parameters, t.Parameters)
-			}) {
-				return denied("a client does not support %s, which the room requires", t.Type)
-			}
-		}
 	}
 	return nil
 }

@@ -284,18 +284,8 @@ func (g *group) encrypt(s *sender, n, size int) (*mls.MLSMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	types, framed, err := s.group.State().Dictionary().MediaTypes()
-	if err != nil {
+	if b, err = s.group.State().Frame(mls.MediaType{Type: content.MediaTypeContent}, b); err != nil {
 		return nil, err
-	}
-	if framed {
-		f := mls.ApplicationFraming{Content: b}
-		if types[0].Type != content.MediaTypeContent || len(types[0].Parameters) > 0 {
-			f.MediaType = mls.MediaType{Type: content.MediaTypeContent}
-		}
-		if b, err = mls.Marshal(f); err != nil {
-			return nil, err
-		}
 	}
 	return s.group.Encrypt(b, nil)
 }
