@@ -122,8 +122,11 @@ func (g *PublicGroup) CheckPending() error {
 	}
 	for l := range g.state.Members() {
 		if !concerned[l] {
-			_, err := g.state.stageProposals(g.cfg, committable(pending, l), MemberSender(l))
-			return err
+			p, err := g.state.stageProposals(g.cfg, committable(pending, l), MemberSender(l))
+			if err != nil {
+				return err
+			}
+			return p.tree.checkSupport(&p.params)
 		}
 	}
 	return nil

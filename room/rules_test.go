@@ -289,7 +289,7 @@ func TestAlwaysDenied(t *testing.T) {
 		}, ErrNotAllowed},
 		{"client without the room's components", func(w *world) verdict {
 			return w.commit("bob/1", mls.CommitOptions{Leaf: &mls.LeafParams{Extensions: mls.Extensions{}}})
-		}, ErrNotAllowed},
+		}, mls.ErrCapabilities},
 		{"metadata without a change", func(w *world) verdict {
 			return w.by("bob/1", w.metadata(func(*RoomMetadata) {}))
 		}, ErrInvalidUpdate},
