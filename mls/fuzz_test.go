@@ -40,6 +40,12 @@ var wireTypes = map[string]func() wireValue{
 	"SafeAAD":              func() wireValue { return new(SafeAAD) },
 	"MediaTypeList":        func() wireValue { return new(MediaTypeList) },
 	"ApplicationFraming":   func() wireValue { return new(ApplicationFraming) },
+	"MediaType":            func() wireValue { return new(MediaType) },
+	"CredentialBinding":    func() wireValue { return new(CredentialBinding) },
+	"MultiCredential":      func() wireValue { return new(MultiCredential) },
+	"AppAck":               func() wireValue { return new(AppAck) },
+	"ReceiptLog":           func() wireValue { return new(ReceiptLog) },
+	"ExporterTree":         func() wireValue { return new(exporterTree) },
 	"KeyPackagePrivate":    func() wireValue { return new(KeyPackagePrivate) },
 	"RatchetPair":          func() wireValue { return new(ratchetPair) },
 	"PastRecord":           func() wireValue { return new(pastRecord) },
@@ -60,7 +66,7 @@ var wireTypes = map[string]func() wireValue{
 // encodes to the same octets. Records of maps are sorted when written only.
 func canonical(name string) bool {
 	switch name {
-	case "RatchetPair", "PastRecord", "MemberRecord", "StagedRecord":
+	case "RatchetPair", "PastRecord", "MemberRecord", "StagedRecord", "ExporterTree":
 		return false
 	}
 	return true
@@ -142,6 +148,14 @@ func seeds(t testing.TB) map[string][][]byte {
 	media := MediaType{Type: "text/plain", Parameters: []MediaTypeParameter{{"charset", "UTF-8"}}}
 	put("MediaTypeList", MediaTypeList{media, {Type: "application/mimi-content"}})
 	put("ApplicationFraming", ApplicationFraming{media, []byte("hello")})
+	binding, err := NewCredentialBinding(suite1, BasicCredential([]byte("id")), g.signer, g.signer.Public())
+	noError(t, err)
+	put("MediaType", media, MediaType{})
+	put("CredentialBinding", binding)
+	put("MultiCredential", MultiCredential{binding, binding})
+	put("AppAck", AppAck{{1, 2, 3}, {1, 9, 9}})
+	put("ReceiptLog", &ReceiptLog{epochs: []epochReceipts{{3, AppAck{{1, 2, 3}}}, {4, nil}}})
+	put("ExporterTree", g.exports)
 	put("KeyPackagePrivate", d.priv)
 	put("MemberRecord", (*memberRecord)(g))
 	private := *g

@@ -341,3 +341,39 @@ func TestMultiCredentialGroup(t *testing.T) {
 		t.Errorf("a hub starts to follow: %v", err)
 	}
 }
+
+// FuzzMultiCredential decodes arbitrary credentials of both types: what
+// decodes encodes to the same, within the bounds.
+func FuzzMultiCredential(f *testing.F) {
+	signer := newTestSigner(f, suite1)
+	for _, n := range []int{1, 2, maxBindings} {
+		var m MultiCredential
+		for range n {
+			m = append(m, bind(f, suite1, BasicCredential([]byte("id")), signer, signer.Public()))
+		}
+		c, err := m.Credential()
+		noError(f, err)
+		f.Add(c.Opaque, true)
+	}
+	f.Fuzz(func(t *testing.T, opaque []byte, weak bool) {
+		c := Credential{Type: CredentialMulti, Opaque: opaque}
+		if weak {
+			c.Type = CredentialWeakMulti
+		}
+		m, err := c.Multi()
+		if err != nil {
+			if !errors.Is(err, ErrCredential) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if len(m) == 0 || len(m) > maxBindings {
+			t.Fatalf("%d bindings", len(m))
+		}
+		again, err := m.credential(c.Type)
+		if err != nil || !again.Equal(&c) {
+			t.Fatalf("%x encodes to %x: %v", c.Opaque, again.Opaque, err)
+		}
+		supportOf(&LeafNode{Credential: c})
+	})
+}
