@@ -1,7 +1,8 @@
 // Package mls implements Messaging Layer Security (RFC 9420) and the MLS
 // extensions that messaging providers need (draft-ietf-mls-extensions-10:
 // application data in the group, SelfRemove, safe AAD, framing of
-// application content, application PSKs and the safe exporter).
+// application content, AppAck, application PSKs, safe labels and the safe
+// exporter, last-resort KeyPackages and multi-credentials).
 //
 // [Group] comes first: a member's view of a group, which creates, sends and
 // follows it. [PublicGroup] is the view of one who is not a member, such as

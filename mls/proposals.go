@@ -147,6 +147,9 @@ func (s *State) checkProposalContent(cfg *Config, q *QueuedProposal) error {
 	case ProposalAppDataUpdate, ProposalAppEphemeral:
 		return s.checkAppData(cfg, p, q.Sender)
 	case ProposalSelfRemove:
+		if !s.SupportsProposal(ProposalSelfRemove) {
+			return fmt.Errorf("%w: %w: self_remove is not supported by every member", ErrInvalidProposal, ErrCapabilities)
+		}
 		if s.tree.leaf(q.Sender.Leaf) == nil {
 			return fmt.Errorf("%w: self_remove of the blank leaf %d", ErrInvalidProposal, q.Sender.Leaf)
 		}

@@ -353,6 +353,20 @@ func TestSupportIsShared(t *testing.T) {
 			t.Errorf("leaf %d has a summary of its own", l)
 		}
 	}
+	// GREASE makes no difference, nor does the order.
+	a, b := DefaultCapabilities(CredentialBasic), DefaultCapabilities(CredentialBasic)
+	b.Extensions = append([]ExtensionType{0x3a3a}, b.Extensions...)
+	b.Proposals = append([]ProposalType{b.Proposals[1], b.Proposals[0], 0xeaea}, b.Proposals[2:]...)
+	if supportOf(&LeafNode{Capabilities: a}) != supportOf(&LeafNode{Capabilities: b}) {
+		t.Error("two summaries of the same support")
+	}
+	b.Proposals = append(b.Proposals, 0xfafa)
+	c := a
+	c.Proposals = append(append([]ProposalType(nil), a.Proposals...), 0xf001)
+	sa, sb, sc := supportOf(&LeafNode{Capabilities: a}), supportOf(&LeafNode{Capabilities: b}), supportOf(&LeafNode{Capabilities: c})
+	if sa == sb || sb == sc || sb.and(sc) != sa || sc.and(sb) != sa {
+		t.Error("what two sets of members have in common has a summary of its own")
+	}
 	// An unsorted dictionary says nothing, and does not make a sorted one of
 	// the same entries do so.
 	sorted := fullLeaf.extensions(t)
@@ -362,12 +376,57 @@ func TestSupportIsShared(t *testing.T) {
 	d = append(AppDataDictionary{{0x9000, nil}}, d...)
 	var tw tlspl.Writer
 	tlspl.WriteVector(&tw, d, func(w *tlspl.Writer, c *ComponentData) { c.MarshalTLS(w) })
-	b, err := tw.Bytes()
+	unsorted, err := tw.Bytes()
 	noError(t, err)
-	bad := supportOf(&LeafNode{Extensions: Extensions{{ExtensionAppDataDictionary, b}}})
+	bad := supportOf(&LeafNode{Extensions: Extensions{{ExtensionAppDataDictionary, unsorted}}})
 	good := supportOf(&LeafNode{Extensions: sorted})
-	if len(bad.components) != 0 || len(good.components) != len(fullLeaf.components) {
+	if len(bad.components) != 0 || len(good.components) != len(fullLeaf.components)-1 {
 		t.Errorf("unsorted: %v, sorted: %v", bad.components, good.components)
 	}
 	runtime.KeepAlive(bad)
+}
+
+// The table of summaries forgets those that no tree uses.
+func TestSupportIsForgotten(t *testing.T) {
+	key := func() string {
+		n := &LeafNode{Capabilities: Capabilities{Extensions: []ExtensionType{0xf123, 0xf124}}}
+		s := supportOf(n)
+		supports.Lock()
+		defer supports.Unlock()
+		if supports.of[s.key()].Value() != s || supports.leaf[string(supportKey(n))].Value() != s {
+			t.Error("the summary is not shared")
+		}
+		return s.key()
+	}()
+	for range 1000 {
+		runtime.GC()
+		supports.Lock()
+		_, there := supports.of[key]
+		supports.Unlock()
+		if !there {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Error("the summary stays")
+}
+
+// Leaves that say the same in many ways do not fill the memory.
+func TestSupportKeysAreBounded(t *testing.T) {
+	first := supportOf(&LeafNode{})
+	for i := range 2 * maxSupportKeys {
+		n := &LeafNode{Capabilities: Capabilities{Extensions: make([]ExtensionType, i%64), Proposals: make([]ProposalType, i/64)}}
+		for j := range n.Capabilities.Extensions {
+			n.Capabilities.Extensions[j] = 0x0a0a
+		}
+		for j := range n.Capabilities.Proposals {
+			n.Capabilities.Proposals[j] = 0x1a1a
+		}
+		if supportOf(n) != first {
+			t.Fatalf("leaf %d has a summary of its own", i)
+		}
+	}
+	if n := len(supports.leaf); n > maxSupportKeys {
+		t.Errorf("%d keys are kept", n)
+	}
 }

@@ -10,9 +10,10 @@ import (
 // use. Every node caches the summary of its subtree, so questions such as
 // "does every member support this proposal type" cost nothing per commit.
 //
-// All lists are sorted and without duplicates. A support is immutable, and
-// those of equal leaves are one value (see supportOf); nil is that of a
-// subtree without members.
+// All lists are sorted and without duplicates. GREASE values (RFC 9420
+// section 13.5) are left out: they are random, and nothing may require them. A
+// support is immutable, and those of equal content are one value (see share);
+// nil is that of a subtree without members.
 type support struct {
 	extensions  []ExtensionType
 	proposals   []ProposalType
@@ -29,7 +30,7 @@ type support struct {
 }
 
 // and returns the summary of two sets of members. Where one includes the
-// other, as in most groups, no new value is made.
+// other, as in most groups, it is that of the other.
 func (s *support) and(o *support) *support {
 	switch {
 	case s == nil || s == o:
@@ -50,13 +51,7 @@ func (s *support) and(o *support) *support {
 		bindings:    sortedSet(slices.Concat(s.bindings, o.bindings)),
 		weak:        sortedSet(slices.Concat(s.weak, o.weak)),
 	}
-	switch {
-	case both.equal(s):
-		return s
-	case both.equal(o):
-		return o
-	}
-	return both
+	return both.share()
 }
 
 func (s *support) equal(o *support) bool {
@@ -140,6 +135,18 @@ func (s *support) missing(r *Requirements) string {
 
 func sortedSet[T cmp.Ordered](list []T) []T {
 	set := slices.Clone(list)
+	slices.Sort(set)
+	return slices.Compact(set)
+}
+
+// isGREASE reports whether v is one of 0x0A0A, 0x1A1A, … 0xEAEA.
+func isGREASE[T ~uint16](v T) bool {
+	return v&0x0f0f == 0x0a0a && v>>8 == v&0xff && v < 0xf000
+}
+
+// capable is sortedSet without GREASE.
+func capable[T ~uint16](list []T) []T {
+	set := slices.DeleteFunc(slices.Clone(list), isGREASE[T])
 	slices.Sort(set)
 	return slices.Compact(set)
 }

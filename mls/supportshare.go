@@ -14,29 +14,70 @@ import (
 // that refers to it.
 var supports = struct {
 	sync.Mutex
-	of map[string]weak.Pointer[support]
-}{of: make(map[string]weak.Pointer[support])}
+	of   map[string]weak.Pointer[support] // by support.key
+	leaf map[string]weak.Pointer[support] // by supportKey: saves parsing what was parsed lately
+}{of: make(map[string]weak.Pointer[support]), leaf: make(map[string]weak.Pointer[support])}
+
+// maxSupportKeys bounds the entries of supports.leaf. Leaves can say the same
+// in endlessly many ways.
+const maxSupportKeys = 1024
 
 // supportOf returns the support of a leaf. What of its extensions is malformed
 // counts as absent: checkLeafStatic refuses such a leaf.
 func supportOf(n *LeafNode) *support {
 	key := supportKey(n)
 	supports.Lock()
-	defer supports.Unlock()
-	if s := supports.of[string(key)].Value(); s != nil {
+	s := supports.leaf[string(key)].Value()
+	supports.Unlock()
+	if s != nil {
 		return s
 	}
-	s := parseSupport(n)
-	at := string(key)
-	supports.of[at] = weak.Make(s)
-	runtime.AddCleanup(s, func(at string) {
+	s = parseSupport(n).share()
+	supports.Lock()
+	defer supports.Unlock()
+	if len(supports.leaf) >= maxSupportKeys {
+		clear(supports.leaf)
+	}
+	supports.leaf[string(key)] = weak.Make(s)
+	return s
+}
+
+// share returns the one support of s's content; s itself if there was none.
+func (s *support) share() *support {
+	key := s.key()
+	supports.Lock()
+	defer supports.Unlock()
+	if other := supports.of[key].Value(); other != nil {
+		return other
+	}
+	supports.of[key] = weak.Make(s)
+	runtime.AddCleanup(s, func(key string) {
 		supports.Lock()
 		defer supports.Unlock()
-		if supports.of[at].Value() == nil { // it may have been made anew
-			delete(supports.of, at)
+		if supports.of[key].Value() == nil { // it may have been made anew
+			delete(supports.of, key)
 		}
-	}, at)
+	}, key)
 	return s
+}
+
+// key encodes the content of s.
+func (s *support) key() string {
+	w := tlspl.NewWriter(make([]byte, 0, 192))
+	writeUint16s(w, s.extensions)
+	writeUint16s(w, s.proposals)
+	writeUint16s(w, s.credentials)
+	writeUint16s(w, s.suites)
+	writeUint16s(w, s.wireFormats)
+	writeUint16s(w, s.components)
+	writeUint16s(w, s.safeAAD)
+	writeUint16s(w, s.inUse)
+	w.Opaque([]byte(encodeKinds(s.bindings)))
+	for _, list := range [][]string{s.weak, s.media} {
+		tlspl.WriteVector(w, list, func(w *tlspl.Writer, text *string) { w.Opaque([]byte(*text)) })
+	}
+	b, _ := w.Bytes() // parts of what was encoded before
+	return string(b)
 }
 
 // supportKey encodes what parseSupport depends on.
@@ -72,21 +113,21 @@ func supportKey(n *LeafNode) []byte {
 
 func parseSupport(n *LeafNode) *support {
 	s := &support{
-		extensions:  sortedSet(n.Capabilities.Extensions),
-		proposals:   sortedSet(n.Capabilities.Proposals),
-		credentials: sortedSet(n.Capabilities.Credentials),
-		suites:      sortedSet(n.Capabilities.CipherSuites),
+		extensions:  capable(n.Capabilities.Extensions),
+		proposals:   capable(n.Capabilities.Proposals),
+		credentials: capable(n.Capabilities.Credentials),
+		suites:      capable(n.Capabilities.CipherSuites),
 		inUse:       []CredentialType{n.Credential.Type},
 	}
 	if f, err := n.Extensions.SupportedWireFormats(); err == nil {
-		s.wireFormats = sortedSet(f)
+		s.wireFormats = capable(f)
 	}
 	if d, err := n.Dictionary(); err == nil {
 		if list, err := d.Components(); err == nil {
-			s.components = sortedSet(list)
+			s.components = capable(list)
 		}
 		if list, _, err := d.SafeAADComponents(); err == nil {
-			s.safeAAD = sortedSet(list)
+			s.safeAAD = capable(list)
 		}
 		if list, _, err := d.MediaTypes(); err == nil {
 			s.media = list.canonical()
