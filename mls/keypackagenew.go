@@ -81,7 +81,7 @@ func DefaultCapabilities(credentials ...CredentialType) Capabilities {
 	return Capabilities{
 		Versions:     []ProtocolVersion{MLS10},
 		CipherSuites: UsableCipherSuites(),
-		Extensions:   []ExtensionType{ExtensionAppDataDictionary, ExtensionSupportedWireFormats, ExtensionRequiredWireFormats},
+		Extensions:   []ExtensionType{ExtensionAppDataDictionary, ExtensionRequiredWireFormats},
 		Proposals:    []ProposalType{ProposalAppDataUpdate, ProposalAppEphemeral, ProposalSelfRemove},
 		Credentials:  credentials,
 	}

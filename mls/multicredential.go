@@ -263,24 +263,32 @@ func (t *tree) checkMultiSupport() error {
 		}
 		// Mostly there is a binding that all support. If not, a subtree whose
 		// members have one in common needs no closer look.
-		if l, ok := t.root.memberWithout(rootPosition(t.depth), some); ok {
+		if l, ok := t.root.memberWithout(0, topGroup(t.depth), some); ok {
 			return fmt.Errorf("%w: member %d supports no binding of a weak multi-credential in use", ErrCapabilities, l)
 		}
 	}
 	return nil
 }
 
-// memberWithout returns the first member below n, which is at x, whose support
-// does not satisfy f. What satisfies f must do so for every part of it.
-func (n *treeNode) memberWithout(x nodeIndex, f func(*support) bool) (LeafIndex, bool) {
-	switch {
-	case n.members == 0 || f(n.support):
+// memberWithout returns the first member in p whose support does not satisfy
+// f. What satisfies f must do so for every part of it. p is of the given group
+// of levels, and its leaves begin at first.
+func (p *page) memberWithout(first LeafIndex, group int, f func(*support) bool) (LeafIndex, bool) {
+	if p == nil || p.members == 0 || f(p.support) {
 		return 0, false
-	case n.isLeaf():
-		return x.leaf(), true
 	}
-	if l, ok := n.left.memberWithout(x.left(), f); ok {
-		return l, true
+	if p.leaves != nil {
+		for i, e := range p.leaves {
+			if e != nil && !f(e.support) {
+				return first + LeafIndex(i), true
+			}
+		}
+		return 0, false
 	}
-	return n.right.memberWithout(x.right(), f)
+	for i, kid := range p.kids {
+		if l, ok := kid.memberWithout(first+LeafIndex(i)<<(pageLevels*group), group-1, f); ok {
+			return l, true
+		}
+	}
+	return 0, false
 }

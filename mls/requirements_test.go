@@ -348,11 +348,27 @@ func TestSupportIsShared(t *testing.T) {
 	w := newWorld(t, suite1)
 	w.add("m0", "m1", "m2", "m3")
 	tree := w.groups["m3"].state.tree
-	for l := range tree.members() {
-		if tree.node(leafPosition(l)).support != tree.root.support {
-			t.Errorf("leaf %d has a summary of its own", l)
+	var walk func(p *page)
+	walk = func(p *page) {
+		if p.members > 0 && p.support != tree.root.support {
+			t.Error("a page has a summary of its own")
+		}
+		if p.leaves != nil {
+			for l, e := range p.leaves {
+				if e != nil && e.support != tree.root.support {
+					t.Errorf("leaf %d has a summary of its own", l)
+				}
+			}
+		}
+		if p.kids != nil {
+			for _, kid := range p.kids {
+				if kid != nil {
+					walk(kid)
+				}
+			}
 		}
 	}
+	walk(tree.root)
 	// GREASE makes no difference, nor does the order.
 	a, b := DefaultCapabilities(CredentialBasic), DefaultCapabilities(CredentialBasic)
 	b.Extensions = append([]ExtensionType{0x3a3a}, b.Extensions...)

@@ -82,11 +82,11 @@ func (s *State) SafeEncrypt(public []byte, id ComponentID, label string, context
 // checkSafeKey verifies that public belongs to a node of the tree with which
 // components may work.
 func (s *State) checkSafeKey(public []byte) error {
-	x, ok := s.tree.encryption.get(public)
+	x, ok := s.tree.findEncryptionKey(public)
 	switch {
 	case !ok:
 		return fmt.Errorf("%w: no node of the tree has this public key", ErrKey)
-	case s.tree.depth > 0 && nodeIndex(x) == rootPosition(s.tree.depth):
+	case s.tree.depth > 0 && x == rootPosition(s.tree.depth):
 		return fmt.Errorf("%w: the key of the root is not for components; use the external key", ErrKey)
 	}
 	return nil
@@ -110,11 +110,11 @@ func (g *Group) SafeDecrypt(public []byte, id ComponentID, label string, context
 	if err := g.usable(); err != nil {
 		return nil, err
 	}
-	if x, ok := g.state.tree.encryption.get(public); ok {
+	if x, ok := g.state.tree.findEncryptionKey(public); ok {
 		if err := g.state.checkSafeKey(public); err != nil {
 			return nil, err
 		}
-		private, ok := g.keys[nodeIndex(x)]
+		private, ok := g.keys[x]
 		if !ok {
 			return nil, fmt.Errorf("%w: the private key of node %d is not known here", ErrKey, x)
 		}

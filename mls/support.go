@@ -55,7 +55,7 @@ func (s *support) and(o *support) *support {
 }
 
 func (s *support) equal(o *support) bool {
-	return slices.Equal(s.extensions, o.extensions) && slices.Equal(s.proposals, o.proposals) &&
+	return s == o || slices.Equal(s.extensions, o.extensions) && slices.Equal(s.proposals, o.proposals) &&
 		slices.Equal(s.credentials, o.credentials) && slices.Equal(s.suites, o.suites) &&
 		slices.Equal(s.wireFormats, o.wireFormats) && slices.Equal(s.components, o.components) &&
 		slices.Equal(s.safeAAD, o.safeAAD) && slices.Equal(s.media, o.media) &&
