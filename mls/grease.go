@@ -72,9 +72,9 @@ func (x Extensions) withGREASE() (Extensions, error) {
 
 // orDefault returns c, or, if that is zero, what this package supports in a
 // group of suite s, with a member's credential type and GREASE.
-func (c Capabilities) orDefault(s *suite, cred *Credential) (Capabilities, error) {
+func (c Capabilities) orDefault(s *suite, cred *Credential, x Extensions) (Capabilities, error) {
 	if !c.isZero() {
 		return c, nil
 	}
-	return s.defaultCapabilities(cred.Type).WithGREASE()
+	return s.defaultCapabilities(cred.Type, x).WithGREASE()
 }

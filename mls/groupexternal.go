@@ -82,7 +82,7 @@ func JoinExternal(cfg Config, gi *GroupInfo, tree RatchetTree, p JoinParams) (*G
 		return nil, nil, err
 	}
 	defer wipePSKs(psks)
-	caps, err := p.Capabilities.orDefault(s, &p.Credential)
+	caps, err := p.Capabilities.orDefault(s, &p.Credential, p.LeafExtensions)
 	if err != nil {
 		return nil, nil, err
 	}

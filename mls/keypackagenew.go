@@ -87,12 +87,15 @@ func DefaultCapabilities(credentials ...CredentialType) Capabilities {
 	}
 }
 
-// defaultCapabilities are DefaultCapabilities for a leaf of the suite, which
-// are to list it.
-func (s *suite) defaultCapabilities(cred CredentialType) Capabilities {
+// defaultCapabilities are DefaultCapabilities for a leaf of the suite with the
+// extensions x, which is to list both.
+func (s *suite) defaultCapabilities(cred CredentialType, x Extensions) Capabilities {
 	caps := DefaultCapabilities(cred)
 	if !s.id.Usable() {
 		caps.CipherSuites = append(caps.CipherSuites, s.id)
+	}
+	if _, ok := x.Find(ExtensionSupportedWireFormats); ok {
+		caps.Extensions = append(caps.Extensions, ExtensionSupportedWireFormats)
 	}
 	return caps
 }
@@ -104,7 +107,7 @@ func (c *Capabilities) isZero() bool {
 
 // newLeaf makes a signed leaf of source key_package with a new key.
 func newLeaf(s *suite, signer Signer, cred Credential, caps Capabilities, x Extensions, life Lifetime) (leaf LeafNode, private []byte, err error) {
-	if caps, err = caps.orDefault(s, &cred); err != nil {
+	if caps, err = caps.orDefault(s, &cred, x); err != nil {
 		return LeafNode{}, nil, err
 	}
 	if x, err = advertised(&caps, x); err != nil {

@@ -12,8 +12,8 @@ import (
 //
 // All lists are sorted and without duplicates. GREASE values (RFC 9420
 // section 13.5) are left out: they are random, and nothing may require them. A
-// support is immutable, and those of equal content are one value (see share);
-// nil is that of a subtree without members.
+// support is immutable, and leaves share equal ones (see intern); nil is that
+// of a subtree without members.
 type support struct {
 	extensions  []ExtensionType
 	proposals   []ProposalType
@@ -27,6 +27,40 @@ type support struct {
 	inUse    []CredentialType
 	bindings []bindingKind // of multi-credentials in use
 	weak     []string      // kinds of the bindings of each weak multi-credential in use
+}
+
+// supportOf returns the support of a leaf. What of its extensions is malformed
+// counts as absent: checkLeafStatic refuses such a leaf.
+func supportOf(n *LeafNode) *support {
+	s := &support{
+		extensions:  capable(n.Capabilities.Extensions),
+		proposals:   capable(n.Capabilities.Proposals),
+		credentials: capable(n.Capabilities.Credentials),
+		suites:      capable(n.Capabilities.CipherSuites),
+		inUse:       []CredentialType{n.Credential.Type},
+	}
+	if f, err := n.Extensions.SupportedWireFormats(); err == nil {
+		s.wireFormats = capable(f)
+	}
+	if d, err := n.Dictionary(); err == nil {
+		if list, err := d.Components(); err == nil {
+			s.components = capable(list)
+		}
+		if list, _, err := d.SafeAADComponents(); err == nil {
+			s.safeAAD = capable(list)
+		}
+		if list, _, err := d.MediaTypes(); err == nil {
+			s.media = list.canonical()
+		}
+	}
+	if m, err := n.Credential.Multi(); err == nil {
+		if kinds := m.kinds(); n.Credential.Type == CredentialMulti {
+			s.bindings = kinds
+		} else {
+			s.weak = []string{encodeKinds(kinds)}
+		}
+	}
+	return s
 }
 
 // and returns the summary of two sets of members. Where one includes the
@@ -51,7 +85,13 @@ func (s *support) and(o *support) *support {
 		bindings:    sortedSet(slices.Concat(s.bindings, o.bindings)),
 		weak:        sortedSet(slices.Concat(s.weak, o.weak)),
 	}
-	return both.share()
+	switch {
+	case both.equal(s):
+		return s
+	case both.equal(o):
+		return o
+	}
+	return both
 }
 
 func (s *support) equal(o *support) bool {
@@ -139,16 +179,9 @@ func sortedSet[T cmp.Ordered](list []T) []T {
 	return slices.Compact(set)
 }
 
-// isGREASE reports whether v is one of 0x0A0A, 0x1A1A, … 0xEAEA.
-func isGREASE[T ~uint16](v T) bool {
-	return v&0x0f0f == 0x0a0a && v>>8 == v&0xff && v < 0xf000
-}
-
 // capable is sortedSet without GREASE.
 func capable[T ~uint16](list []T) []T {
-	set := slices.DeleteFunc(slices.Clone(list), isGREASE[T])
-	slices.Sort(set)
-	return slices.Compact(set)
+	return sortedSet(withoutGREASE(list))
 }
 
 func contains[T cmp.Ordered](sorted []T, t T) bool {

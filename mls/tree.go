@@ -31,7 +31,7 @@ type tree struct {
 // A treeEdit marks the pages that one editable version owns and may change in
 // place.
 type treeEdit struct {
-	supports []*support // of leaves that came in; equal ones are kept once
+	supports []*support // of some of the leaves that came in, for intern
 }
 
 var errDuplicateKey = errors.New("public key occurs twice in the tree")
@@ -203,6 +203,7 @@ func (t *tree) setLeaf(l LeafIndex, leaf *LeafNode) error {
 		return err
 	}
 	pages := t.ownPages(l)
+	support := t.intern(supportOf(leaf), pages)
 	at := &pages[len(pages)-1].leaves[l&(pageWidth-1)]
 	*at = nil
 	if x, ok := t.findEncryptionKey(leaf.EncryptionKey); ok {
@@ -211,22 +212,33 @@ func (t *tree) setLeaf(l LeafIndex, leaf *LeafNode) error {
 	if other, ok := t.findSignatureKey(leaf.SignatureKey); ok {
 		return fmt.Errorf("signature key of leaf %d is that of leaf %d: %w", l, other, errDuplicateKey)
 	}
-	*at = &leafEntry{raw: string(raw), support: t.edit.intern(supportOf(leaf))}
+	*at = &leafEntry{raw: string(raw), support: support}
 	refreshPages(pages)
 	t.index.Load().addLeaf(l, *at)
 	return nil
 }
 
 // intern returns a support that is equal to s, the same one for equal ones
-// as far as it is cheap to tell.
-func (e *treeEdit) intern(s *support) *support {
-	for _, o := range e.supports {
+// as far as it is cheap to tell: what the pages above the leaf, their leaves
+// and earlier leaves of the edit have.
+func (t *tree) intern(s *support, pages []*page) *support {
+	for _, p := range pages {
+		if p.support != nil && p.support.equal(s) {
+			return p.support
+		}
+	}
+	for _, e := range pages[len(pages)-1].leaves {
+		if e != nil && e.support.equal(s) {
+			return e.support
+		}
+	}
+	for _, o := range t.edit.supports {
 		if o.equal(s) {
 			return o
 		}
 	}
-	if len(e.supports) < 8 {
-		e.supports = append(e.supports, s)
+	if len(t.edit.supports) < 8 {
+		t.edit.supports = append(t.edit.supports, s)
 	}
 	return s
 }
