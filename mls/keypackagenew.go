@@ -163,7 +163,7 @@ func NewKeyPackage(p KeyPackageParams) (*KeyPackage, *KeyPackagePrivate, error) 
 			return nil, nil, err
 		}
 	}
-	if err := p.Extensions.Validate(); err != nil {
+	if err := p.Extensions.validIn(inKeyPackage); err != nil {
 		return nil, nil, err
 	}
 	leaf, private, err := newLeaf(s, p.Signer, p.Credential, p.Capabilities, p.LeafExtensions, lifetimeFrom(p.NotBefore, p.Now, p.Lifetime))

@@ -94,6 +94,10 @@ func (m *MLSMessage) UnmarshalTLS(r *tlspl.Reader) {
 	case WireKeyPackage:
 		m.KeyPackage = new(KeyPackage)
 		m.KeyPackage.UnmarshalTLS(r)
+		// Section 10: both versions must be the same.
+		if v := m.KeyPackage.Version; r.Err() == nil && v != MLS10 {
+			r.Failf("KeyPackage of protocol version %v in a message of MLS 1.0", v)
+		}
 	case WireSemiPrivateMessage:
 		m.SemiPrivateMessage = new(SemiPrivateMessage)
 		m.SemiPrivateMessage.UnmarshalTLS(r)

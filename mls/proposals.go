@@ -137,7 +137,7 @@ func (s *State) checkProposalContent(cfg *Config, q *QueuedProposal) error {
 		if p.ReInit.Version < s.context.Version {
 			return fmt.Errorf("%w: reinit with the older version %v", ErrInvalidProposal, p.ReInit.Version)
 		}
-		return p.ReInit.Extensions.Validate()
+		return p.ReInit.Extensions.validIn(inGroupContext)
 	case ProposalExternalInit:
 		if err := s.suite.checkKEMOutput(p.ExternalInit.KEMOutput); err != nil {
 			return fmt.Errorf("%w: external_init: %w", ErrInvalidProposal, err)
@@ -175,7 +175,7 @@ func (c *Config) checkKeyPackage(s *suite, kp *KeyPackage) error {
 	if bytes.Equal(kp.InitKey, kp.LeafNode.EncryptionKey) {
 		return fmt.Errorf("%w: init_key is the leaf's encryption_key", ErrInvalidKeyPackage)
 	}
-	if err := kp.Extensions.Validate(); err != nil {
+	if err := kp.Extensions.validIn(inKeyPackage); err != nil {
 		return err
 	}
 	if err := kp.checkDictionary(); err != nil {

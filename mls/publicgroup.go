@@ -206,7 +206,7 @@ func (s *State) verifyGroupInfo(gi *GroupInfo) error {
 	if !bytes.Equal(gi.ConfirmationTag, s.confirmationTag) {
 		return fmt.Errorf("%w: confirmation tag of the GroupInfo is not that of the commit", ErrInvalidMessage)
 	}
-	if err := gi.Extensions.Validate(); err != nil {
+	if err := gi.Extensions.validIn(inGroupInfo); err != nil {
 		return err
 	}
 	if _, err := gi.Dictionary(); err != nil {

@@ -42,7 +42,7 @@ type groupParams struct {
 // parseParams decodes the extensions that this package knows.
 func parseParams(x Extensions) (groupParams, error) {
 	p := groupParams{extensions: x}
-	err := x.Validate()
+	err := x.validIn(inGroupContext)
 	if err == nil {
 		p.senders, err = x.ExternalSenders()
 	}
@@ -125,7 +125,7 @@ func joinState(cfg *Config, gi *GroupInfo, nodes RatchetTree) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := gi.Extensions.Validate(); err != nil {
+	if err := gi.Extensions.validIn(inGroupInfo); err != nil {
 		return nil, err
 	}
 	if _, err := gi.Dictionary(); err != nil {

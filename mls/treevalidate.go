@@ -49,7 +49,7 @@ func checkLeafStatic(s *suite, leaf *LeafNode) error {
 	if !caps.SupportsCredential(leaf.Credential.Type) {
 		return fmt.Errorf("%w: a leaf does not list its own credential type %v", ErrCapabilities, leaf.Credential.Type)
 	}
-	if err := leaf.Extensions.Validate(); err != nil {
+	if err := leaf.Extensions.validIn(inLeafNode); err != nil {
 		return err
 	}
 	for _, x := range leaf.Extensions {
