@@ -74,18 +74,26 @@ func (o *oracleTree) resolution(x nodeIndex) []nodeIndex {
 }
 
 // treeHash is that of section 7.8.
-func (o *oracleTree) treeHash(x nodeIndex) []byte {
+func (o *oracleTree) treeHash(x nodeIndex) []byte { return o.treeHashWithout(x, nil) }
+
+// treeHashWithout is the tree hash of x after the given leaves were made
+// blank and taken from all lists of unmerged leaves.
+func (o *oracleTree) treeHashWithout(x nodeIndex, gone []LeafIndex) []byte {
 	var w tlspl.Writer
 	n := o.nodes[x]
 	if x.isLeaf() {
 		w.Uint8(1)
 		w.Uint32(uint32(x) / 2)
-		w.Optional(n.Leaf != nil, func(w *tlspl.Writer) { w.Value(n.Leaf) })
+		w.Optional(n.Leaf != nil && !slices.Contains(gone, LeafIndex(x/2)), func(w *tlspl.Writer) { w.Value(n.Leaf) })
 	} else {
 		w.Uint8(2)
-		w.Optional(n.Parent != nil, func(w *tlspl.Writer) { w.Value(n.Parent) })
-		w.Opaque(o.treeHash(x.left()))
-		w.Opaque(o.treeHash(x.right()))
+		w.Optional(n.Parent != nil, func(w *tlspl.Writer) {
+			p := *n.Parent
+			p.UnmergedLeaves = slices.DeleteFunc(slices.Clone(p.UnmergedLeaves), func(m LeafIndex) bool { return slices.Contains(gone, m) })
+			w.Value(&p)
+		})
+		w.Opaque(o.treeHashWithout(x.left(), gone))
+		w.Opaque(o.treeHashWithout(x.right(), gone))
 	}
 	b, err := w.Bytes()
 	if err != nil {
@@ -95,22 +103,13 @@ func (o *oracleTree) treeHash(x nodeIndex) []byte {
 	return sum[:]
 }
 
-// parentHash is that of section 7.9 of the node p with the copath child s,
-// with a modified copy of the tree as the text says.
+// parentHash is that of section 7.9 of the node p with the copath child s:
+// with the tree hash that s has without the leaves unmerged at p.
 func (o *oracleTree) parentHash(p, s nodeIndex) []byte {
-	mod := o.clone()
-	for _, l := range o.nodes[p].Parent.UnmergedLeaves {
-		mod.nodes[2*l] = Node{}
-		for _, n := range mod.nodes {
-			if n.Parent != nil {
-				n.Parent.UnmergedLeaves = slices.DeleteFunc(n.Parent.UnmergedLeaves, func(m LeafIndex) bool { return m == l })
-			}
-		}
-	}
 	var w tlspl.Writer
 	w.Opaque(o.nodes[p].Parent.EncryptionKey)
 	w.Opaque(o.nodes[p].Parent.ParentHash)
-	w.Opaque(mod.treeHash(s))
+	w.Opaque(o.treeHashWithout(s, o.nodes[p].Parent.UnmergedLeaves))
 	b, _ := w.Bytes()
 	sum := sha256.Sum256(b)
 	return sum[:]
@@ -125,7 +124,8 @@ func (o *oracleTree) parentHashesValid() bool {
 		valid := 0
 		for _, side := range [][2]nodeIndex{{p.left(), p.right()}, {p.right(), p.left()}} {
 			c, s := side[0], side[1]
-			for _, d := range o.subtree(c) {
+			res, below := o.resolution(c), o.subtree(c)
+			for _, d := range below {
 				var carried []byte
 				switch n := o.nodes[d]; {
 				case n.Parent != nil:
@@ -135,14 +135,13 @@ func (o *oracleTree) parentHashesValid() bool {
 				default:
 					continue
 				}
-				res := o.resolution(c)
 				if !slices.Contains(res, d) {
 					continue
 				}
 				rest := slices.DeleteFunc(slices.Clone(res), func(x nodeIndex) bool { return x == d })
 				var unmerged []nodeIndex
 				for _, l := range o.nodes[p].Parent.UnmergedLeaves {
-					if slices.Contains(o.subtree(c), nodeIndex(2*l)) {
+					if slices.Contains(below, nodeIndex(2*l)) {
 						unmerged = append(unmerged, nodeIndex(2*l))
 					}
 				}
