@@ -391,15 +391,22 @@ func (g *Group) stage(a *AuthenticatedContent) (*StagedCommit, error) {
 		return nil, err
 	}
 	defer wipePSKs(psks)
-	commitSecret, keys := make([]byte, g.suite.nh()), g.keysFor(p)
+	old := g.keysFor(p)
+	commitSecret, keys := make([]byte, g.suite.nh()), old
 	if c.Commit.Path != nil {
-		if commitSecret, keys, err = p.decryptPath(c.Commit.Path, g.own, keys); err != nil {
+		if commitSecret, keys, err = p.decryptPath(c.Commit.Path, g.own, old); err != nil {
 			return nil, err
 		}
 	} else {
-		keys = keys.prune(p.tree)
+		keys = old.prune(p.tree)
 	}
 	defer wipe(commitSecret)
+	staged := false
+	defer func() {
+		if !staged {
+			keys.wipeBut(old)
+		}
+	}()
 	initSecret := g.epoch.init
 	if p.externalInit != nil {
 		private, _, err := g.suite.deriveKeyPair(g.epoch.external)
@@ -423,10 +430,12 @@ func (g *Group) stage(a *AuthenticatedContent) (*StagedCommit, error) {
 	}
 	after, err := p.finish(a.Auth.ConfirmationTag)
 	if err != nil {
+		secrets.wipe()
 		return nil, err
 	}
 	sc := p.staged(after, c.AuthenticatedData)
 	sc.private = &stagedPrivate{own: g.own, secrets: secrets, keys: keys}
+	staged = true
 	return sc, nil
 }
 

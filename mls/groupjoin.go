@@ -88,6 +88,12 @@ func joinWelcome(c *Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv *
 		return nil, fmt.Errorf("%w: it is signed by its receiver", ErrInvalidWelcome)
 	}
 	keys := treeKeys{leafPosition(own): bytes.Clone(priv.EncryptionKey)}
+	joined := false
+	defer func() {
+		if !joined {
+			keys.wipeBut(nil)
+		}
+	}()
 	if gs.PathSecret != nil {
 		if err := st.tree.implant(keys, own, gi.Signer, gs.PathSecret); err != nil {
 			return nil, err
@@ -103,12 +109,16 @@ func joinWelcome(c *Config, w *Welcome, tree RatchetTree, kp *KeyPackage, priv *
 	}
 	g := &Group{cfg: c, suite: s, signer: signer}
 	g.enter(st, own, secrets, keys)
+	joined = true
 	return g, nil
 }
 
 // welcomePSKs fetches the keys that a Welcome or an external commit names. l is
 // nil unless the group comes from another.
 func (c *Config) welcomePSKs(s *suite, ids []PreSharedKeyID, l *link) ([]pskInput, error) {
+	if n := c.Limits.MaxProposals; len(ids) > n+1 { // each was a proposal, but the link's
+		return nil, fmt.Errorf("%w: %d pre-shared keys in one epoch; the limit is %d", ErrLimit, len(ids), n)
+	}
 	psks := make([]pskInput, 0, len(ids))
 	for i := range ids {
 		id := &ids[i]

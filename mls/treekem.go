@@ -43,6 +43,15 @@ func (k treeKeys) prune(t *tree) treeKeys {
 	return kept
 }
 
+// wipeBut destroys the keys of k, unless kept holds them, too.
+func (k treeKeys) wipeBut(kept treeKeys) {
+	for x, private := range k {
+		if old := kept[x]; len(old) == 0 || len(private) == 0 || &old[0] != &private[0] {
+			wipe(private)
+		}
+	}
+}
+
 // publicKey returns the encryption key at x; ok is false for a node that is
 // blank or out of range.
 func (t *tree) publicKey(x nodeIndex) (key []byte, ok bool) {
@@ -78,9 +87,11 @@ func (s *suite) derivePath(secret []byte, n int) (nodes []pathNode, commitSecret
 	nodes = make([]pathNode, n)
 	for i := range nodes {
 		if nodes[i], err = s.derivePathNode(secret); err != nil {
+			wipePath(nodes)
 			return nil, nil, err
 		}
 		if secret, err = s.deriveSecret(secret, "path"); err != nil {
+			wipePath(nodes)
 			return nil, nil, err
 		}
 	}
@@ -95,6 +106,13 @@ func (s *suite) derivePathNode(secret []byte) (pathNode, error) {
 	defer wipe(node)
 	private, public, err := s.deriveKeyPair(node)
 	return pathNode{secret, private, public}, err
+}
+
+// wipePath destroys path nodes that came to nothing.
+func wipePath(nodes []pathNode) {
+	for _, n := range nodes {
+		wipe(n.secret, n.private)
+	}
 }
 
 // A createdPath is a new UpdatePath with what its creator knows of it.
@@ -158,6 +176,14 @@ func (p *provisional) createPath(leaf *LeafNode, signer Signer) (*createdPath, e
 		c.keys[x] = nodes[i].private
 		c.path.Nodes = append(c.path.Nodes, UpdatePathNode{EncryptionKey: keys[i]})
 	}
+	done := false
+	defer func() {
+		if !done {
+			c.wipe()
+			c.keys.wipeBut(nil)
+			wipe(c.commitSecret)
+		}
+	}()
 	hash, err := p.tree.mergePath(p.committer, keys)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidCommit, err)
@@ -183,7 +209,11 @@ func (p *provisional) createPath(leaf *LeafNode, signer Signer) (*createdPath, e
 	if err := p.seal(); err != nil {
 		return nil, err
 	}
-	return c, p.encryptPath(c)
+	if err := p.encryptPath(c); err != nil {
+		return nil, err
+	}
+	done = true
+	return c, nil
 }
 
 // pathLabel is the label of encrypted path secrets (section 7.6).
@@ -257,6 +287,7 @@ func (p *provisional) decryptPath(path *UpdatePath, own LeafIndex, keys treeKeys
 		return nil, nil, fmt.Errorf("path secret of node %d: %w", filtered[at], err)
 	}
 	if len(secret) != s.nh() {
+		wipe(secret)
 		return nil, nil, fmt.Errorf("%w: path secret of %d octets", ErrInvalidCommit, len(secret))
 	}
 	return p.implantPath(path, filtered, at, secret, keys)
@@ -273,6 +304,8 @@ func (p *provisional) implantPath(path *UpdatePath, filtered []nodeIndex, at int
 	for i, n := range nodes {
 		wipe(n.secret)
 		if !bytes.Equal(n.public, path.Nodes[at+i].EncryptionKey) {
+			wipe(commitSecret)
+			wipePath(nodes)
 			return nil, nil, fmt.Errorf("%w: path secret does not give the public key of node %d", ErrInvalidCommit, filtered[at+i])
 		}
 		updated[filtered[at+i]] = n.private
@@ -292,12 +325,16 @@ func (t *tree) implant(keys treeKeys, own, committer LeafIndex, secret []byte) e
 	if at < 0 || own == committer {
 		return fmt.Errorf("%w: path secret for a leaf that the path does not reach", ErrInvalidWelcome)
 	}
-	nodes, _, err := t.suite.derivePath(secret, len(filtered)-at)
+	nodes, commitSecret, err := t.suite.derivePath(secret, len(filtered)-at)
 	if err != nil {
 		return err
 	}
+	wipe(commitSecret)    // went into the joiner_secret
+	nodes[0].secret = nil // is the caller's
 	for i, n := range nodes {
+		wipe(n.secret)
 		if public, ok := t.publicKey(filtered[at+i]); !ok || !bytes.Equal(public, n.public) {
+			wipePath(nodes[i:])
 			return fmt.Errorf("%w: path secret does not fit node %d", ErrInvalidWelcome, filtered[at+i])
 		}
 		keys[filtered[at+i]] = n.private
