@@ -391,8 +391,8 @@ func (s *stage) commit(b []byte) (members int, hub bool) {
 // two, and signs, encrypts and tags it again with the right keys.
 func FuzzCommitMutation(f *testing.F) {
 	for op := range 36 {
-		for base := range 12 {
-			f.Add([]byte{byte(base), 0, byte(op), byte(base + op), 7, 1, 4, 2, 9})
+		for base := range 3 {
+			f.Add([]byte{byte(op + 5*base), 0, byte(op), byte(base + op), 7, 1, 4, 2, 9})
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
