@@ -718,7 +718,7 @@ func (a *arena) say(by string, c FramedContent, change func(c *FramedContent)) *
 
 func (a *arena) sayAs(signer Signer, sender Sender, c FramedContent, change func(c *FramedContent)) *MLSMessage {
 	a.Helper()
-	g := a.groups["m0"]
+	g := a.groups[a.names[0]]
 	c.GroupID, c.Epoch, c.Sender = g.state.GroupID(), g.state.Epoch(), sender
 	if change != nil {
 		change(&c)

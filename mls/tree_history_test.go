@@ -8,16 +8,16 @@ import (
 	"testing"
 )
 
-// A seeded reports what fails in the history of a seed. TestTreeAgainstOracle
+// A played reports what fails in the history of a seed. TestTreeAgainstOracle
 // plays histories that shrink; here, numbers count.
-type seeded struct {
+type played struct {
 	*testing.T
 	seed int
 }
 
-func (s seeded) Fatal(args ...any) { s.Helper(); s.Fatalf("%s", fmt.Sprint(args...)) }
+func (s played) Fatal(args ...any) { s.Helper(); s.Fatalf("%s", fmt.Sprint(args...)) }
 
-func (s seeded) Fatalf(format string, args ...any) {
+func (s played) Fatalf(format string, args ...any) {
 	s.Helper()
 	s.T.Fatalf("history %d: %s", s.seed, fmt.Sprintf(format, args...))
 }
@@ -102,7 +102,7 @@ func TestTreeHistories(t *testing.T) {
 	s := mustSuite(t, 1)
 	largest, unmerged, blanks := 0, 0, 0
 	for seed := range n {
-		t := seeded{t, seed}
+		t := played{t, seed}
 		r := rand.New(rand.NewPCG(uint64(seed), 1))
 		h := newHistory(t, s)
 		// Most groups are small, since the naive oracle is slow.
@@ -139,7 +139,7 @@ func TestDamagedHistories(t *testing.T) {
 	s := mustSuite(t, 1)
 	verdicts := map[bool]int{}
 	for seed := range n {
-		t := seeded{t, seed}
+		t := played{t, seed}
 		r := rand.New(rand.NewPCG(uint64(seed), 2))
 		h := newHistory(t, s)
 		most := []int{8, 12, 16, 64}[r.IntN(4)]
