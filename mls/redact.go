@@ -62,6 +62,9 @@ func (p LeafParams) Format(f fmt.State, _ rune) {
 func (k ed25519Signer) Format(f fmt.State, _ rune) { redact(f, "Signer{%x}", k.Public()) }
 
 // Format implements fmt.Formatter. It prints the public key.
+func (k ed448Signer) Format(f fmt.State, _ rune) { redact(f, "Signer{%x}", k.Public()) }
+
+// Format implements fmt.Formatter. It prints the public key.
 func (k *ecdsaSigner) Format(f fmt.State, _ rune) { redact(f, "Signer{%x}", k.public) }
 
 // LogValue implements slog.LogValuer, for handlers that do not use fmt.

@@ -21,12 +21,14 @@ func TestNothingPrintsSecrets(t *testing.T) {
 	noError(t, err)
 	ecdsa, scalar, err := GenerateSigner(P256AES128SHA256P256, nil)
 	noError(t, err)
+	goldilocks, seed448, err := GenerateSigner(X448AES256SHA512Ed448, nil)
+	noError(t, err)
 	sc, err := g.Commit(CommitOptions{Proposals: []Proposal{AddProposal(d.kp)}, ForcePath: true})
 	noError(t, err)
 	sealed, err := g.SealStaged(sc)
 	noError(t, err)
 	gs := &GroupSecrets{JoinerSecret: randomOctets(t, 32), PathSecret: randomOctets(t, 32)}
-	secrets := append(liveSecrets(g), private, scalar, d.priv.InitKey, d.priv.EncryptionKey, gs.JoinerSecret, gs.PathSecret)
+	secrets := append(liveSecrets(g), private, scalar, seed448, d.priv.InitKey, d.priv.EncryptionKey, gs.JoinerSecret, gs.PathSecret)
 	for _, f := range sc.private.secrets.fields() {
 		if f != &sc.private.secrets.authenticator && len(*f) > 0 {
 			secrets = append(secrets, *f)
@@ -39,7 +41,7 @@ func TestNothingPrintsSecrets(t *testing.T) {
 	for name, v := range map[string]any{
 		"Group": *g, "*Group": g, "KeyPackagePrivate": *d.priv, "*KeyPackagePrivate": d.priv,
 		"StagedCommit": *sc, "*StagedCommit": sc, "GroupSecrets": *gs, "*GroupSecrets": gs,
-		"Signer": signer, "ECDSA Signer": ecdsa, "Records": records, "*Records": &records, "Record": records.Put[0],
+		"Signer": signer, "ECDSA Signer": ecdsa, "Ed448 Signer": goldilocks, "Records": records, "*Records": &records, "Record": records.Put[0],
 		"GroupParams": GroupParams{Signer: signer}, "KeyPackageParams": KeyPackageParams{Signer: ecdsa},
 		"JoinParams": JoinParams{Signer: signer}, "CommitOptions": CommitOptions{Leaf: &LeafParams{Signer: signer}},
 		"*LeafParams": &LeafParams{Signer: signer}, "State": g.State(), "list": []any{g, d.priv, signer, sc},
