@@ -293,7 +293,7 @@ var partOf = map[string]string{
 	"ExternalInit": "Proposal", "GroupContextExtensions": "Proposal", "ProposalOrRef": "Commit", "UpdatePathNode": "UpdatePath",
 	"HPKECiphertext": "UpdatePath", "EncryptedGroupSecrets": "Welcome", "Extension": "Extensions", "ExternalSender": "ExternalSenders",
 	"Lifetime": "LeafNode", "Sender": "FramedContent", "stateRecord": "FuzzStateRecord", "epochSecrets": "memberRecord",
-	"treeKeys": "memberRecord", "exporterTree": "memberRecord", "MediaType": "MediaTypeList", "ComponentData": "AppDataDictionary",
+	"treeKeys": "memberRecord", "exporterTree": "memberRecord", "MediaType": "MediaTypeList", "ComponentData": "AppDataDictionary", "ExternalReceiver": "ExternalReceivers",
 }
 
 func typeName(x ast.Expr) string {
