@@ -207,7 +207,7 @@ var holes = []struct {
 	}},
 	{"extensions come first", func(a *arena) {
 		// Valid only because the Add is judged by the new extensions.
-		plain := a.device("new", func(kp *KeyPackage) { kp.LeafNode.Capabilities.Extensions = nil })
+		plain := a.device("new", func(kp *KeyPackage) { kp.LeafNode.Capabilities.Extensions, kp.LeafNode.Extensions = nil, nil })
 		without := a.contextExtensions(func(x Extensions) Extensions { return x.Without(ExtensionAppDataDictionary) })
 		a.accept(a.forge(draft{values: []Proposal{AddProposal(plain.kp), without}}, false).message, "m1")
 		a.attack(draft{values: []Proposal{sharedPSK()}, list: instead(AddProposal(plain.kp))}, ErrCapabilities, "0x0006")

@@ -188,7 +188,7 @@ var leafValidations = map[string]func(a *arena){
 		}
 	},
 	"valn0502": func(a *arena) {
-		a.addOf(ErrCapabilities, "extension 0x0006 of the GroupContext", func(kp *KeyPackage) { kp.LeafNode.Capabilities.Extensions = nil })
+		a.addOf(ErrCapabilities, "extension 0x0006 of the GroupContext", func(kp *KeyPackage) { kp.LeafNode.Capabilities.Extensions, kp.LeafNode.Extensions = nil, nil })
 	},
 	"valn0601": func(a *arena) {
 		a.refuseUpdate(ErrKey, "Ed25519 public key", func(l *LeafNode) { l.SignatureKey = []byte("short") })
@@ -204,7 +204,7 @@ var leafValidations = map[string]func(a *arena){
 		}
 	},
 	"valn0602": func(a *arena) {
-		a.updateCommitted(ErrCapabilities, "extension 0x0006 of the GroupContext", func(l *LeafNode) { l.Capabilities.Extensions = nil })
+		a.updateCommitted(ErrCapabilities, "extension 0x0006 of the GroupContext", func(l *LeafNode) { l.Capabilities.Extensions, l.Extensions = nil, nil })
 	},
 	"ValSem109": func(a *arena) {
 		a.updateCommitted(ErrCapabilities, "self_remove is required", func(l *LeafNode) { l.Capabilities.Proposals = nil })
@@ -217,7 +217,7 @@ var leafValidations = map[string]func(a *arena){
 	},
 	"valn1208": pathKeepsKey,
 	"valn1210": func(a *arena) {
-		a.leafOf(ErrCapabilities, "extension 0x0006 of the GroupContext", func(l *LeafNode) { l.Capabilities.Extensions = nil })
+		a.leafOf(ErrCapabilities, "extension 0x0006 of the GroupContext", func(l *LeafNode) { l.Capabilities.Extensions, l.Extensions = nil, nil })
 	},
 	"valn1601": func(a *arena) {
 		for _, t := range []ExtensionType{ExtensionRatchetTree, ExtensionRequiredCapabilities, ExtensionExternalPub, ExtensionExternalSenders} {
