@@ -17,10 +17,11 @@ type stagedPrivate struct {
 
 // CommitOptions says what a commit holds besides the pending proposals.
 type CommitOptions struct {
-	Proposals   []Proposal  // by value
-	SkipPending bool        // leave the pending proposals out
-	ForcePath   bool        // include a path even if none is needed
-	Leaf        *LeafParams // changes to the own leaf; implies a path
+	Proposals   []Proposal    // by value
+	SkipPending bool          // leave the pending proposals out
+	Only        []ProposalRef // of the pending proposals take these; nil: all
+	ForcePath   bool          // include a path even if none is needed
+	Leaf        *LeafParams   // changes to the own leaf; implies a path
 	AAD         []byte
 	OmitTree    bool // the Welcome carries no ratchet_tree: the hub provides it
 
@@ -50,7 +51,7 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 	sender := MemberSender(g.own)
 	var props []QueuedProposal
 	if !o.SkipPending {
-		props = committable(g.pending.all(), g.own)
+		props = committable(o.selected(g.pending.all()), g.own)
 	}
 	props = appendByValue(props, o.Proposals, sender)
 	for i := range props {

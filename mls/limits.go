@@ -23,7 +23,7 @@ type Limits struct {
 	MaxProposals  int           // proposals of one epoch or commit; default 1 024
 	MaxSkip       uint32        // generations that one message may skip, and skipped keys kept per sender; default 1 024
 	PastEpochs    int           // past epochs whose application messages still decrypt; default 3, negative: none
-	MaxLifetime   time.Duration // longest lifetime of a KeyPackage; default 91 days
+	MaxLifetime   time.Duration // longest lifetime of a KeyPackage; default 91 days, negative: any
 	MaxClockSkew  time.Duration // allowed before not_before and after not_after; default 1 hour
 	MaxExtensions int           // octets of the GroupContext's extensions; default 4 MiB
 }

@@ -74,7 +74,7 @@ func (c *Config) checkLifetime(l Lifetime) error {
 	switch {
 	case l.NotAfter < l.NotBefore:
 		return fmt.Errorf("%w: lifetime ends before it begins", ErrExpired)
-	case l.NotAfter-l.NotBefore > most+2*skew:
+	case c.Limits.MaxLifetime > 0 && l.NotAfter-l.NotBefore > most+2*skew:
 		return fmt.Errorf("%w: lifetime of %d s; the limit is %d s", ErrExpired, l.NotAfter-l.NotBefore, most)
 	case now+skew < l.NotBefore:
 		return fmt.Errorf("%w: lifetime begins at %d, now is %d", ErrExpired, l.NotBefore, now)
