@@ -27,6 +27,8 @@ type SuccessorParams struct {
 	KeyPackages []*KeyPackage
 	// OmitTree leaves the ratchet_tree out of the Welcome.
 	OmitTree bool
+	// ForcePath includes a path in the first commit, which needs none.
+	ForcePath bool
 
 	// GroupID and Extensions are those of a branch; a ReInit fixes its own.
 	GroupID    []byte // nil: random
@@ -152,7 +154,7 @@ func (g *Group) succeed(l *link, suite CipherSuite, p SuccessorParams) (*Group, 
 	}
 	id := PreSharedKeyID{Type: PSKResumption, Usage: l.usage, GroupID: g.state.GroupID(), Epoch: l.epoch, Nonce: nonce}
 	o.Proposals = append(o.Proposals, PreSharedKeyProposal(id))
-	o.OmitTree = p.OmitTree
+	o.OmitTree, o.ForcePath = p.OmitTree, p.ForcePath
 	n.founding = l
 	sc, err := n.Commit(o)
 	if err == nil {

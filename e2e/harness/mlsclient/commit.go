@@ -34,9 +34,26 @@ func (m *member) enqueue(messages [][]byte) ([]mls.ProposalRef, error) {
 	return refs, nil
 }
 
+// A check refuses a staged commit, or returns nil.
+type check func(*mls.StagedCommit) error
+
+func anyCommit(*mls.StagedCommit) error { return nil }
+
+// mustClose refuses a commit that holds no ReInit.
+func mustClose(sc *mls.StagedCommit) error {
+	if sc.After.ReInit() == nil {
+		return fmt.Errorf("%w: it holds no ReInit: use the methods for other commits", mls.ErrInvalidCommit)
+	}
+	return nil
+}
+
 // Commit makes a commit of the given proposals and no others. It takes effect
 // by HandlePendingCommit.
 func (s *server) Commit(_ context.Context, r *mlsclientpb.CommitRequest) (*mlsclientpb.CommitResponse, error) {
+	return s.commit(r, anyCommit)
+}
+
+func (s *server) commit(r *mlsclientpb.CommitRequest, check check) (*mlsclientpb.CommitResponse, error) {
 	m, err := s.member(r.StateId)
 	if err != nil {
 		return nil, err
@@ -54,17 +71,20 @@ func (s *server) Commit(_ context.Context, r *mlsclientpb.CommitRequest) (*mlscl
 		}
 		o.Proposals = append(o.Proposals, p)
 	}
-	return m.commit(o)
+	return m.commit(o, check)
 }
 
 // commit makes and keeps a commit that holds all that o asks for.
-func (m *member) commit(o mls.CommitOptions) (*mlsclientpb.CommitResponse, error) {
+func (m *member) commit(o mls.CommitOptions, check check) (*mlsclientpb.CommitResponse, error) {
 	sc, err := m.group.Commit(o)
 	if err != nil {
 		return nil, err
 	}
 	if want := len(o.Only) + len(o.Proposals); len(sc.Proposals) != want {
 		return nil, fmt.Errorf("%w: only %d of the %d proposals can be committed by this member, and together", mls.ErrInvalidProposal, len(sc.Proposals), want)
+	}
+	if err := check(sc); err != nil {
+		return nil, err
 	}
 	out := new(mlsclientpb.CommitResponse)
 	if out.Commit, err = mls.Marshal(sc.Message); err != nil {
@@ -87,13 +107,16 @@ func (s *server) HandlePendingCommit(_ context.Context, r *mlsclientpb.HandlePen
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	auth, err := m.mergeStaged()
+	auth, err := m.mergeStaged(anyCommit)
 	return &mlsclientpb.HandleCommitResponse{StateId: r.StateId, EpochAuthenticator: auth}, err
 }
 
-func (m *member) mergeStaged() ([]byte, error) {
+func (m *member) mergeStaged(check check) ([]byte, error) {
 	if m.staged == nil {
 		return nil, fmt.Errorf("%w: no commit is pending: call Commit first", mls.ErrInvalidCommit)
+	}
+	if err := check(m.staged); err != nil {
+		return nil, err
 	}
 	return m.merge(m.staged)
 }
@@ -106,11 +129,11 @@ func (s *server) HandleCommit(_ context.Context, r *mlsclientpb.HandleCommitRequ
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	auth, err := m.follow(r)
+	auth, err := m.follow(r, anyCommit)
 	return &mlsclientpb.HandleCommitResponse{StateId: r.StateId, EpochAuthenticator: auth}, err
 }
 
-func (m *member) follow(r *mlsclientpb.HandleCommitRequest) ([]byte, error) {
+func (m *member) follow(r *mlsclientpb.HandleCommitRequest, check check) ([]byte, error) {
 	if _, err := m.enqueue(r.Proposal); err != nil {
 		return nil, err
 	}
@@ -120,6 +143,9 @@ func (m *member) follow(r *mlsclientpb.HandleCommitRequest) ([]byte, error) {
 	}
 	sc, err := m.group.StageCommit(msg)
 	if err != nil {
+		return nil, err
+	}
+	if err := check(sc); err != nil {
 		return nil, err
 	}
 	return m.merge(sc)

@@ -24,6 +24,15 @@ func (p *pskStore) put(id, secret []byte) {
 	p.keys[string(id)] = bytes.Clone(secret)
 }
 
+// putAll adds the keys of o, another store.
+func (p *pskStore) putAll(o *pskStore) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, secret := range o.keys {
+		p.put([]byte(id), secret)
+	}
+}
+
 // get is an mls.Config.PSK.
 func (p *pskStore) get(id *mls.PreSharedKeyID) ([]byte, error) {
 	if id.Type != mls.PSKExternal {

@@ -30,7 +30,7 @@ func newJoiner(c *client, suite mls.CipherSuite) (*joiner, error) {
 
 // join lets the joiner become a member by what join does with its keys,
 // which are destroyed afterwards. If it fails, the joiner still waits.
-func (j *joiner) join(join func(*mls.KeyPackage, *mls.KeyPackagePrivate) (*mls.Group, error)) (*member, error) {
+func (j *joiner) join(join func(*mls.KeyPackage, *mls.KeyPackagePrivate) (*mls.Group, error)) (*mls.Group, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.joined {
@@ -42,7 +42,7 @@ func (j *joiner) join(join func(*mls.KeyPackage, *mls.KeyPackagePrivate) (*mls.G
 	}
 	j.joined = true
 	j.private.Wipe()
-	return newMember(j.client, g), nil
+	return g, nil
 }
 
 // keepMember returns a handle for m and its epoch authenticator.
@@ -120,17 +120,19 @@ func (s *server) JoinGroup(_ context.Context, r *mlsclientpb.JoinGroupRequest) (
 	if err != nil {
 		return nil, err
 	}
-	m, err := j.join(func(kp *mls.KeyPackage, private *mls.KeyPackagePrivate) (*mls.Group, error) {
+	c := j.in(j.signer)
+	c.encrypt = r.EncryptHandshake
+	g, err := j.join(func(kp *mls.KeyPackage, private *mls.KeyPackagePrivate) (*mls.Group, error) {
 		if len(r.Identity) > 0 && !bytes.Equal(r.Identity, j.identity) {
 			return nil, fmt.Errorf("%w: the key package is of %q, not of %q", mls.ErrInvalidKeyPackage, j.identity, r.Identity)
 		}
-		j.encrypt = r.EncryptHandshake
-		return mls.JoinWelcome(j.config(), w, tree, kp, private, j.signer)
+		return mls.JoinWelcome(c.config(), w, tree, kp, private, c.signer)
 	})
 	if err != nil {
 		return nil, err
 	}
-	id, auth, err := s.keepMember(m)
+	s.forget(r.TransactionId)
+	id, auth, err := s.keepMember(newMember(c, g))
 	return &mlsclientpb.JoinGroupResponse{StateId: id, EpochAuthenticator: auth}, err
 }
 

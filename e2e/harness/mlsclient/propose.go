@@ -48,9 +48,7 @@ func reInit(groupID []byte, suite uint32, list []*mlsclientpb.Extension) (mls.Pr
 		return mls.Proposal{}, err
 	}
 	x, err := decodeExtensions(list)
-	return mls.Proposal{Type: mls.ProposalReInit, ReInit: &mls.ReInit{
-		GroupID: bytes.Clone(groupID), Version: mls.MLS10, CipherSuite: s, Extensions: x,
-	}}, err
+	return mls.ReInitProposal(mls.ReInit{GroupID: bytes.Clone(groupID), Version: mls.MLS10, CipherSuite: s, Extensions: x}), err
 }
 
 // describe returns the proposal of a description in the epoch s.
