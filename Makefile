@@ -3,7 +3,7 @@ GO ?= go
 BIN := .bin/comity
 FUZZTIME ?= 2s
 
-.PHONY: build demo replay crashes test prepare format vet static unit race e2e fuzz vectors bench clean
+.PHONY: build demo replay crashes test prepare format vet static unit race e2e harness fuzz vectors bench clean
 
 build: ## the one binary, without cgo
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/comity
@@ -14,7 +14,7 @@ demo: build ## three providers on this machine, talking
 replay: build ## a real chat log through three providers (LOG=… ANNOTATIONS=…)
 	$(BIN) replay $(LOG) $(if $(ANNOTATIONS),--annotations $(ANNOTATIONS)) --providers 3
 
-test: prepare format build vet static race e2e fuzz vectors ## all that CI runs
+test: prepare format build vet static race e2e harness fuzz vectors ## all that CI runs
 	@echo "all tests passed"
 
 prepare:
@@ -37,6 +37,9 @@ race:
 
 e2e: build ## real processes: the demo, both logs, crashes, bad input; 200 seeds of a simulated federation; groups with ts-mls
 	COMITY_BINARY=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 40m ./internal/sim ./e2e ./e2e/tsmls
+
+harness: ## the nested module: a server for the MLS working group's interop harness
+	cd e2e/harness && $(GO) vet ./... && $(GO) test ./...
 
 fuzz: ## every decoder for FUZZTIME
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) sh scripts/fuzz.sh

@@ -95,11 +95,11 @@ func (s *server) GroupInfo(_ context.Context, r *mlsclientpb.GroupInfoRequest) (
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	make := m.group.GroupInfoWithTree
+	info := m.group.GroupInfoWithTree
 	if r.ExternalTree {
-		make = m.group.GroupInfo
+		info = m.group.GroupInfo
 	}
-	gi, err := make()
+	gi, err := info()
 	if err != nil {
 		return nil, err
 	}

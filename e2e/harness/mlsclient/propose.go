@@ -71,10 +71,10 @@ func describe(s *mls.State, d *mlsclientpb.ProposalDescription) (mls.Proposal, e
 	}
 }
 
-// propose lets the member of a handle send what make returns.
-func (s *server) propose(id uint32, make func(*mls.State) (mls.Proposal, error)) (*mlsclientpb.ProposalResponse, error) {
+// propose lets the member of a handle send what proposal returns.
+func (s *server) propose(id uint32, proposal func(*mls.State) (mls.Proposal, error)) (*mlsclientpb.ProposalResponse, error) {
 	return s.proposeMessage(id, func(m *member) (*mls.MLSMessage, error) {
-		p, err := make(m.group.State())
+		p, err := proposal(m.group.State())
 		if err != nil {
 			return nil, err
 		}
