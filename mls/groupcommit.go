@@ -51,7 +51,11 @@ func (g *Group) Commit(o CommitOptions) (*StagedCommit, error) {
 	sender := MemberSender(g.own)
 	var props []QueuedProposal
 	if !o.SkipPending {
-		props = committable(o.selected(g.pending.all()), g.own)
+		pending, err := o.selected(g.pending.all())
+		if err != nil {
+			return nil, err
+		}
+		props = committable(pending, g.own)
 	}
 	props = appendByValue(props, o.Proposals, sender)
 	for i := range props {

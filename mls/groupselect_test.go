@@ -16,6 +16,10 @@ func TestCommitOnly(t *testing.T) {
 	w.propose("m1", RemoveProposal(w.groups["m2"].OwnLeaf()))
 	w.propose("m1", RemoveProposal(w.groups["m3"].OwnLeaf()))
 	pending := w.groups["m0"].Pending()
+	_, err := w.groups["m0"].Commit(CommitOptions{Only: []ProposalRef{pending[0].Ref, []byte("unknown")}})
+	if !errors.Is(err, ErrMissingProposal) {
+		t.Fatalf("commit of an unknown proposal: %v", err)
+	}
 	sc := w.commit("m0", CommitOptions{Only: []ProposalRef{pending[1].Ref}})
 	if len(sc.Proposals) != 1 || !bytes.Equal(sc.Proposals[0].Ref, pending[1].Ref) {
 		t.Fatalf("the commit holds %d proposals; want the one that was named", len(sc.Proposals))

@@ -25,7 +25,7 @@ type stage struct {
 	called map[string]bool
 }
 
-// newStage starts a server on loopback for each name.
+// newStage starts a server on loopback for each name. Only ben does not pad.
 func newStage(t *testing.T, names ...string) *stage {
 	t.Helper()
 	s := &stage{actors: map[string]mlsclientpb.MLSClientClient{}, called: map[string]bool{}}
@@ -34,7 +34,7 @@ func newStage(t *testing.T, names ...string) *stage {
 		noError(t, err)
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		go func() { done <- serve(ctx, l) }()
+		go func() { done <- serve(ctx, l, newServer(name != "ben")) }()
 		conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUnaryInterceptor(s.note))
 		noError(t, err)
 		t.Cleanup(func() {

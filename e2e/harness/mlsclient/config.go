@@ -67,22 +67,22 @@ func (authority) VerifySuccessor(old, new *mls.LeafNode) error {
 
 // config is what every client under test accepts: all that the RFC leaves to
 // the application is allowed.
-func config(psks *pskStore, encryptHandshake bool) mls.Config {
-	format := mls.WirePublicMessage
-	if encryptHandshake {
-		format = mls.WirePrivateMessage
-	}
-	return mls.Config{
-		Credentials:       authority{},
-		PSK:               psks.get,
-		HandshakeFormat:   format,
-		ExternalProposals: func(*mls.State, *mls.Proposal, uint32) error { return nil },
-		NewMemberProposals: func(*mls.State, *mls.KeyPackage) error {
-			return nil
-		},
+func (c *client) config() mls.Config {
+	cfg := mls.Config{
+		Credentials:        authority{},
+		PSK:                c.psks.get,
+		ExternalProposals:  func(*mls.State, *mls.Proposal, uint32) error { return nil },
+		NewMemberProposals: func(*mls.State, *mls.KeyPackage) error { return nil },
 		Limits: mls.Limits{
 			MaxLifetime: -1, // some stacks give leaves a lifetime without end
 			PastEpochs:  64, // scripts go back to messages and resumption keys of old epochs
 		},
 	}
+	if c.encrypt {
+		cfg.HandshakeFormat = mls.WirePrivateMessage
+	}
+	if !c.pad {
+		cfg.Padding = func(int) int { return 0 }
+	}
+	return cfg
 }

@@ -17,7 +17,7 @@ func (s *server) NewMemberAddProposal(_ context.Context, r *mlsclientpb.NewMembe
 		return nil, err
 	}
 	group := &msg.GroupInfo.GroupContext
-	c, private, err := newClient(group.CipherSuite, r.Identity)
+	c, private, err := s.newClient(group.CipherSuite, r.Identity)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s *server) CreateExternalSigner(_ context.Context, r *mlsclientpb.CreateEx
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := newClient(suite, r.Identity)
+	c, _, err := s.newClient(suite, r.Identity)
 	if err != nil {
 		return nil, err
 	}

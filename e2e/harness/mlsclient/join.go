@@ -60,7 +60,7 @@ func (s *server) CreateGroup(_ context.Context, r *mlsclientpb.CreateGroupReques
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := newClient(suite, r.Identity)
+	c, _, err := s.newClient(suite, r.Identity)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (s *server) CreateKeyPackage(_ context.Context, r *mlsclientpb.CreateKeyPac
 	if err != nil {
 		return nil, err
 	}
-	c, private, err := newClient(suite, r.Identity)
+	c, private, err := s.newClient(suite, r.Identity)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (s *server) ExternalJoin(_ context.Context, r *mlsclientpb.ExternalJoinRequ
 		return nil, err
 	}
 	suite := msg.GroupInfo.GroupContext.CipherSuite
-	c, _, err := newClient(suite, r.Identity)
+	c, _, err := s.newClient(suite, r.Identity)
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	host := flags.String("host", "127.0.0.1", "address to listen on; whoever reaches it may read every secret")
 	port := flags.Uint("port", 50051, "TCP port to listen on; 0: any that is free")
+	plain := flags.Bool("no-padding", false, "do not pad what is encrypted, for stacks that cannot read it")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil
@@ -46,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return errUsage
 	}
 	if flags.NArg() > 0 || *port > 0xffff {
-		fmt.Fprintln(stderr, "usage: mlsclient [--host address] [--port 0…65535]")
+		fmt.Fprintln(stderr, "usage: mlsclient [--host address] [--port 0…65535] [--no-padding]")
 		return errUsage
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(*host, strconv.FormatUint(uint64(*port), 10)))
@@ -54,5 +55,5 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("%w: choose another address with --host or --port", err)
 	}
 	fmt.Fprintln(stdout, "listening on", l.Addr())
-	return serve(ctx, l)
+	return serve(ctx, l, newServer(!*plain))
 }

@@ -18,20 +18,19 @@ import (
 type client struct {
 	identity []byte
 	encrypt  bool // its handshakes are sent as PrivateMessage
+	pad      bool // its messages are padded
 	signer   mls.Signer
 	psks     *pskStore
 }
 
 // newClient makes a client with a new signature key, which it returns too.
-func newClient(suite mls.CipherSuite, identity []byte) (*client, []byte, error) {
+func (s *server) newClient(suite mls.CipherSuite, identity []byte) (*client, []byte, error) {
 	signer, private, err := mls.GenerateSigner(suite, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	return &client{identity: bytes.Clone(identity), signer: signer, psks: newPSKStore()}, private, nil
+	return &client{identity: bytes.Clone(identity), pad: s.pad, signer: signer, psks: newPSKStore()}, private, nil
 }
-
-func (c *client) config() mls.Config { return config(c.psks, c.encrypt) }
 
 func (c *client) credential() mls.Credential { return mls.BasicCredential(c.identity) }
 

@@ -27,10 +27,10 @@ const (
 	stopTime = 5 * time.Second
 )
 
-// serve answers calls on l until ctx ends.
-func serve(ctx context.Context, l net.Listener) error {
+// serve lets s answer calls on l until ctx ends.
+func serve(ctx context.Context, l net.Listener, s *server) error {
 	g := grpc.NewServer(grpc.UnaryInterceptor(withStatus), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
-	mlsclientpb.RegisterMLSClientServer(g, newServer())
+	mlsclientpb.RegisterMLSClientServer(g, s)
 	stopped := make(chan struct{})
 	defer func() { <-stopped }()
 	ctx, cancel := context.WithCancel(ctx)
@@ -49,12 +49,14 @@ func serve(ctx context.Context, l net.Listener) error {
 type server struct {
 	mlsclientpb.UnimplementedMLSClientServer
 
+	pad bool // messages are padded
+
 	mu      sync.Mutex // guards what follows
 	last    uint32
 	handles map[uint32]any // *member, *joiner, *signer or *successor
 }
 
-func newServer() *server { return &server{handles: make(map[uint32]any)} }
+func newServer(pad bool) *server { return &server{pad: pad, handles: make(map[uint32]any)} }
 
 // keep returns a handle for v. All kinds share one space of numbers, since
 // StorePSK takes two of them; 0 stands for nothing.

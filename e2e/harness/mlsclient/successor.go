@@ -20,7 +20,7 @@ type successor struct {
 // in returns c as it takes part in another group, with another signature key.
 // Both know the same pre-shared keys.
 func (c *client) in(signer mls.Signer) *client {
-	return &client{identity: c.identity, encrypt: c.encrypt, signer: signer, psks: c.psks}
+	return &client{identity: c.identity, encrypt: c.encrypt, pad: c.pad, signer: signer, psks: c.psks}
 }
 
 // decodeKeyPackages parses the KeyPackages of the other members.
