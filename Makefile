@@ -39,7 +39,8 @@ e2e: build ## real processes: the demo, both logs, crashes, bad input; 200 seeds
 	COMITY_BINARY=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 40m ./internal/sim ./e2e ./e2e/tsmls
 
 harness: ## the nested module: a server for the MLS working group's interop harness
-	cd e2e/harness && $(GO) vet ./... && $(GO) test ./...
+	$(GO) build -o .bin/ honnef.co/go/tools/cmd/staticcheck
+	cd e2e/harness && $(GO) vet ./... && $(CURDIR)/.bin/staticcheck ./... && $(GO) test ./...
 
 fuzz: ## every decoder for FUZZTIME
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) sh scripts/fuzz.sh
