@@ -42,7 +42,10 @@ func serve(ctx context.Context, l net.Listener, s *server) error {
 		g.GracefulStop()
 		hard.Stop()
 	}()
-	return g.Serve(l)
+	if err := g.Serve(l); !errors.Is(err, grpc.ErrServerStopped) { // before it began
+		return err
+	}
+	return nil
 }
 
 // A server is one client under test. Its methods are those of the service.
