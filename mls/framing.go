@@ -1,6 +1,7 @@
 package mls
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/comity-im/comity/internal/tlspl"
@@ -210,15 +211,30 @@ const framedContentLabel = "FramedContentTBS"
 //	    };
 //	} FramedContentTBS;
 func (a *AuthenticatedContent) tbs(context []byte) ([]byte, error) {
-	w := tlspl.NewWriter(make([]byte, 0, 4+len(a.Content.raw)+len(context)))
+	parts, err := a.tbsParts(context)
+	return bytes.Join(parts, nil), err
+}
+
+// tbsParts returns FramedContentTBS in parts. A commit to a large group is
+// long: it is hashed where it lies.
+func (a *AuthenticatedContent) tbsParts(context []byte) ([][]byte, error) {
+	content := a.Content.raw
+	if content == nil {
+		var err error
+		if content, err = tlspl.Marshal(&a.Content); err != nil {
+			return nil, err
+		}
+	}
+	w := tlspl.NewWriter(make([]byte, 0, 4))
 	w.Uint16(uint16(MLS10))
 	w.Uint16(uint16(a.WireFormat))
-	a.Content.MarshalTLS(w)
+	head, err := w.Bytes()
+	parts := [][]byte{head, content}
 	switch a.Content.Sender.Type {
 	case SenderMember, SenderNewMemberCommit:
-		w.Raw(context)
+		parts = append(parts, context)
 	}
-	return w.Bytes()
+	return parts, err
 }
 
 // sign fixes the content's encoding and sets the signature.
@@ -229,21 +245,21 @@ func (a *AuthenticatedContent) sign(signer Signer, context []byte) error {
 		return err
 	}
 	a.Content.raw = raw
-	tbs, err := a.tbs(context)
+	parts, err := a.tbsParts(context)
 	if err != nil {
 		return err
 	}
-	a.Auth.Signature, err = SignWithLabel(signer, framedContentLabel, tbs)
+	a.Auth.Signature, err = SignWithLabel(signer, framedContentLabel, parts...)
 	return err
 }
 
 // verify checks the signature with the sender's key.
 func (a *AuthenticatedContent) verify(s CipherSuite, signatureKey, context []byte) error {
-	tbs, err := a.tbs(context)
+	parts, err := a.tbsParts(context)
 	if err != nil {
 		return err
 	}
-	return VerifyWithLabel(s, signatureKey, framedContentLabel, tbs, a.Auth.Signature)
+	return verifyWithLabel(s, signatureKey, framedContentLabel, a.Auth.Signature, parts...)
 }
 
 // proposalRef returns the reference by which a commit names this proposal

@@ -91,17 +91,17 @@ func (m *PublicMessage) isSelfRemove() bool {
 //	    FramedContentAuthData auth;
 //	} AuthenticatedContentTBM;
 func (a *AuthenticatedContent) membershipTag(s *suite, membershipKey, context []byte) ([]byte, error) {
-	tbs, err := a.tbs(context)
+	parts, err := a.tbsParts(context)
 	if err != nil {
 		return nil, err
 	}
-	w := tlspl.NewWriter(tbs)
-	a.Auth.marshal(w, a.Content.ContentType)
-	tbm, err := w.Bytes()
+	var w tlspl.Writer
+	a.Auth.marshal(&w, a.Content.ContentType)
+	auth, err := w.Bytes()
 	if err != nil {
 		return nil, err
 	}
-	return s.mac(membershipKey, tbm), nil
+	return s.mac(membershipKey, append(parts, auth)...), nil
 }
 
 // public protects signed content as a PublicMessage.

@@ -49,9 +49,9 @@ func NewSigner(s CipherSuite, private []byte) (Signer, error) {
 	return p.signature.signer(private)
 }
 
-// SignWithLabel signs content under label (RFC 9420 section 5.1.2).
-func SignWithLabel(signer Signer, label string, content []byte) ([]byte, error) {
-	input, err := labelled(label, content)
+// SignWithLabel signs content, given in one or several parts, under label (RFC 9420 section 5.1.2).
+func SignWithLabel(signer Signer, label string, content ...[]byte) ([]byte, error) {
+	input, err := labelled(label, content...)
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +65,16 @@ func SignWithLabel(signer Signer, label string, content []byte) ([]byte, error) 
 // VerifyWithLabel checks a signature of SignWithLabel. It returns an error
 // that matches ErrInvalidSignature or ErrKey.
 func VerifyWithLabel(s CipherSuite, public []byte, label string, content, sig []byte) error {
+	return verifyWithLabel(s, public, label, sig, content)
+}
+
+// verifyWithLabel is VerifyWithLabel for content in parts.
+func verifyWithLabel(s CipherSuite, public []byte, label string, sig []byte, content ...[]byte) error {
 	p, err := s.params()
 	if err != nil {
 		return err
 	}
-	input, err := labelled(label, content)
+	input, err := labelled(label, content...)
 	if err != nil {
 		return err
 	}
@@ -93,12 +98,19 @@ func (s *suite) checkSignatureKey(public []byte) error { return s.signature.chec
 //	    opaque label<V> = "MLS 1.0 " + Label;
 //	    opaque content<V>;
 //	} SignContent;
-func labelled(label string, content []byte) ([]byte, error) {
-	w := tlspl.NewWriter(make([]byte, 0, len(labelPrefix)+len(label)+len(content)+5))
+func labelled(label string, content ...[]byte) ([]byte, error) {
+	n := 0
+	for _, part := range content {
+		n += len(part)
+	}
+	w := tlspl.NewWriter(make([]byte, 0, len(labelPrefix)+len(label)+n+5))
 	w.Varint(len(labelPrefix) + len(label))
-	w.Raw([]byte(labelPrefix))
-	w.Raw([]byte(label))
-	w.Opaque(content)
+	w.RawString(labelPrefix)
+	w.RawString(label)
+	w.Varint(n)
+	for _, part := range content {
+		w.Raw(part)
+	}
 	return w.Bytes()
 }
 

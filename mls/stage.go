@@ -393,10 +393,10 @@ func (p *provisional) applyPath(path *UpdatePath) error {
 		return fmt.Errorf("%w: parent hash of the path's leaf does not fit the tree", ErrInvalidCommit)
 	}
 	for i, x := range p.tree.filteredPath(p.committer) {
-		want := 0
-		for range p.receivers(x) {
-			want++
-		}
+		// As p.receivers, but counted: leaves that were added are part of any
+		// resolution, since they are unmerged.
+		c := copathChild(x, p.committer)
+		want := p.tree.resolutionSize(c) - len(below(p.added, c))
 		if got := len(path.Nodes[i].EncryptedPathSecret); got != want {
 			return fmt.Errorf("%w: node %d of the path holds %d encrypted path secrets; want %d", ErrInvalidCommit, i, got, want)
 		}

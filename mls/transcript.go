@@ -15,15 +15,25 @@ import (
 //	    opaque signature<V>;
 //	} ConfirmedTranscriptHashInput;
 func (s *suite) confirmedTranscriptHash(interim []byte, commit *AuthenticatedContent) ([]byte, error) {
-	w := tlspl.NewWriter(make([]byte, 0, len(commit.Content.raw)+len(commit.Auth.Signature)+8))
-	w.Uint16(uint16(commit.WireFormat))
-	commit.Content.MarshalTLS(w)
-	w.Opaque(commit.Auth.Signature)
-	input, err := w.Bytes()
+	content := commit.Content.raw
+	if content == nil {
+		var err error
+		if content, err = tlspl.Marshal(&commit.Content); err != nil {
+			return nil, err
+		}
+	}
+	var format, signature tlspl.Writer
+	format.Uint16(uint16(commit.WireFormat))
+	signature.Opaque(commit.Auth.Signature)
+	first, err := format.Bytes()
 	if err != nil {
 		return nil, err
 	}
-	return s.sum(interim, input), nil
+	last, err := signature.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return s.sum(interim, first, content, last), nil
 }
 
 // interimTranscriptHash adds a commit's confirmation tag to the transcript

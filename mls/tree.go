@@ -362,8 +362,18 @@ func (t *tree) resolve(x nodeIndex, yield func(nodeIndex) bool) bool {
 	if x.isLeaf() {
 		return t.entry(x.leaf()) == nil || yield(x)
 	}
-	if raw := t.rawParent(x); raw != "" {
-		if !yield(x) {
+	group, j := pageGroup(x)
+	if p := t.page(x.firstLeaf(), group); p != nil {
+		return p.resolve(x.firstLeaf()&^(pageWidth<<(pageLevels*group)-1), group, j, yield)
+	}
+	return true
+}
+
+// resolve yields the resolution of parent j of a page of the given height,
+// whose leftmost leaf is first.
+func (p *page) resolve(first LeafIndex, group, j int, yield func(nodeIndex) bool) bool {
+	if raw := p.parent(j); raw != "" {
+		if !yield(nodeIndex(2*(first+LeafIndex(j)<<(pageLevels*group)) - 1)) {
 			return false
 		}
 		for l := range unmergedOf(raw) {
@@ -373,7 +383,64 @@ func (t *tree) resolve(x nodeIndex, yield func(nodeIndex) bool) bool {
 		}
 		return true
 	}
-	return t.below(x) == 0 || t.resolve(x.left(), yield) && t.resolve(x.right(), yield)
+	half := j & -j
+	if half > 1 {
+		return p.resolve(first, group, j-half/2, yield) && p.resolve(first, group, j+half/2, yield)
+	}
+	for kid := j - 1; kid <= j; kid++ {
+		l := first + LeafIndex(kid)<<(pageLevels*group)
+		switch {
+		case p.leaves != nil:
+			if p.leaves[kid] != nil && !yield(leafPosition(l)) {
+				return false
+			}
+		case p.kids != nil && p.kids[kid].members > 0:
+			if !p.kids[kid].resolve(l, group-1, pageTop, yield) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// resolutionSize returns how many nodes the resolution of the node x has.
+func (t *tree) resolutionSize(x nodeIndex) int {
+	if x.isLeaf() {
+		return t.below(x)
+	}
+	group, j := pageGroup(x)
+	if p := t.page(x.firstLeaf(), group); p != nil {
+		return p.resolutionSize(j)
+	}
+	return 0
+}
+
+// resolutionSize is that of parent j. It does not walk what has no parents.
+func (p *page) resolutionSize(j int) int {
+	if raw := p.parent(j); raw != "" {
+		n := 1
+		for range unmergedOf(raw) {
+			n++
+		}
+		return n
+	}
+	half := j & -j
+	switch {
+	case p.leaves != nil && p.parents == nil:
+		return p.below(j)
+	case half > 1:
+		return p.resolutionSize(j-half/2) + p.resolutionSize(j+half/2)
+	}
+	n := 0
+	for kid := j - 1; kid <= j; kid++ {
+		switch {
+		case p.leaves != nil && p.leaves[kid] != nil:
+			n++
+		case p.kids != nil && p.kids[kid].members > 0:
+			n += p.kids[kid].resolutionSize(pageTop)
+		}
+	}
+	return n
 }
 
 // entries yields the non-blank leaves from left to right.

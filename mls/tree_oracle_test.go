@@ -392,6 +392,9 @@ func (h *history) check(t fataler) {
 		if want := h.oracle.resolution(x); !slices.Equal(res, want) {
 			t.Fatalf("resolution of %d is %v, want %v", x, res, want)
 		}
+		if got := h.tree.resolutionSize(x); got != len(res) {
+			t.Fatalf("resolution of %d has %d nodes, counted %d", x, len(res), got)
+		}
 	}
 	for _, l := range h.oracle.leaves() {
 		if want, _ := h.oracle.filtered(l); !slices.Equal(h.tree.filteredPath(l), want) {

@@ -266,9 +266,11 @@ func (p *provisional) decryptPath(path *UpdatePath, own LeafIndex, keys treeKeys
 	var private, public []byte
 	i := 0
 	for x := range p.receivers(filtered[at]) {
-		if key, ok := keys[x]; ok && x.covers(own) && i < len(path.Nodes[at].EncryptedPathSecret) {
-			ct, private, public = &path.Nodes[at].EncryptedPathSecret[i], key, []byte(p.tree.encryptionKey(x))
-			break
+		if x.covers(own) && i < len(path.Nodes[at].EncryptedPathSecret) {
+			if key, ok := keys[x]; ok {
+				ct, private, public = &path.Nodes[at].EncryptedPathSecret[i], key, []byte(p.tree.encryptionKey(x))
+				break
+			}
 		}
 		i++
 	}

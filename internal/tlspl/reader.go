@@ -3,6 +3,7 @@ package tlspl
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // A Reader consumes encoded values from a byte slice. After its first error
@@ -188,6 +189,10 @@ func (r *Reader) Value(v Unmarshaler) {
 // section 2.1.1).
 func (r *Reader) Optional() bool { return r.Bool() }
 
+// maxGuess bounds for how many items ReadVector makes room before it has seen
+// them.
+const maxGuess = 1 << 14
+
 // ReadVector consumes a vector <V> of items, of which there may be at most
 // max (0: as many as the input holds; each item must consume at least one
 // octet).
@@ -207,6 +212,10 @@ func ReadVector[T any](r *Reader, max int, f func(r *Reader, item *T)) []T {
 			}
 			if r.err != nil {
 				return
+			}
+			if len(items) == 1 {
+				// Most items are as long as the first.
+				items = slices.Grow(items, min(r.Len()/(r.off-before)+1, maxGuess))
 			}
 			items = append(items, item)
 		}
