@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/comity-im/comity/internal/tlspl"
 )
@@ -103,15 +104,20 @@ func labelled(label string, content ...[]byte) ([]byte, error) {
 	for _, part := range content {
 		n += len(part)
 	}
-	w := tlspl.NewWriter(make([]byte, 0, len(labelPrefix)+len(label)+n+5))
+	w := tlspl.NewWriter(make([]byte, 0, len(labelPrefix)+len(label)+min(n, 1<<10)+8))
 	w.Varint(len(labelPrefix) + len(label))
 	w.RawString(labelPrefix)
 	w.RawString(label)
 	w.Varint(n)
-	for _, part := range content {
-		w.Raw(part)
+	if n < 1<<10 {
+		for _, part := range content {
+			w.Raw(part)
+		}
+		return w.Bytes()
 	}
-	return w.Bytes()
+	head, err := w.Bytes()
+	// Concat does not clear the memory first.
+	return slices.Concat(append([][]byte{head}, content...)...), err
 }
 
 // labelPrefix separates the uses of MLS 1.0 keys from all others.

@@ -205,8 +205,8 @@ func ReadVector[T any](r *Reader, max int, f func(r *Reader, item *T)) []T {
 				return
 			}
 			before := r.off
-			var item T
-			f(r, &item)
+			items = append(items, *new(T))
+			f(r, &items[len(items)-1])
 			if r.err == nil && r.off == before {
 				r.Failf("empty item in a vector")
 			}
@@ -215,9 +215,8 @@ func ReadVector[T any](r *Reader, max int, f func(r *Reader, item *T)) []T {
 			}
 			if len(items) == 1 {
 				// Most items are as long as the first.
-				items = slices.Grow(items, min(r.Len()/(r.off-before)+1, maxGuess))
+				items = slices.Grow(items, min(r.Len()/(r.off-before), maxGuess))
 			}
-			items = append(items, item)
 		}
 	})
 	if r.err != nil {
