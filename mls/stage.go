@@ -486,7 +486,13 @@ func (p *provisional) finish(confirmationTag []byte) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	st.reInit = p.reInit
+	if p.reInit != nil {
+		// The commit may hold it, whose octets belong to the caller.
+		st.reInit = new(ReInit)
+		if err := tlspl.Unmarshal(mustMarshal(p.reInit), st.reInit); err != nil {
+			return nil, err
+		}
+	}
 	return st, nil
 }
 
