@@ -184,7 +184,7 @@ func (t RatchetTree) buildTree(s *suite) (*tree, error) {
 		x := nodeIndex(i)
 		switch n := &t[i]; {
 		case n.Leaf != nil:
-			if err := out.setLeaf(x.leaf(), n.Leaf); err != nil {
+			if _, err := out.putLeaf(x.leaf(), n.Leaf); err != nil {
 				return nil, err
 			}
 		case n.Parent != nil:
@@ -193,6 +193,9 @@ func (t RatchetTree) buildTree(s *suite) (*tree, error) {
 			}
 		}
 	}
+	// Once for all leaves: summaries of what they support can be as long as
+	// there are leaves, and the tree is not authentic yet.
+	out.root.refreshAll()
 	for i := range t {
 		if p := t[i].Parent; p != nil {
 			if err := t.checkUnmerged(out, nodeIndex(i), p); err != nil {

@@ -198,24 +198,33 @@ func (t *tree) blankLeaf(l LeafIndex) {
 // the direct path as it is. It fails if one of its keys is in the tree
 // already; the tree is then of no more use.
 func (t *tree) setLeaf(l LeafIndex, leaf *LeafNode) error {
-	raw, err := tlspl.Marshal(leaf)
+	pages, err := t.putLeaf(l, leaf)
 	if err != nil {
 		return err
+	}
+	refreshPages(pages)
+	return nil
+}
+
+// putLeaf is setLeaf without refreshing the pages, which it returns.
+func (t *tree) putLeaf(l LeafIndex, leaf *LeafNode) ([]*page, error) {
+	raw, err := tlspl.Marshal(leaf)
+	if err != nil {
+		return nil, err
 	}
 	pages := t.ownPages(l)
 	support := t.intern(supportOf(leaf), pages)
 	at := &pages[len(pages)-1].leaves[l&(pageWidth-1)]
 	*at = nil
 	if x, ok := t.findEncryptionKey(leaf.EncryptionKey); ok {
-		return fmt.Errorf("encryption key of leaf %d is that of node %d: %w", l, x, errDuplicateKey)
+		return nil, fmt.Errorf("encryption key of leaf %d is that of node %d: %w", l, x, errDuplicateKey)
 	}
 	if other, ok := t.findSignatureKey(leaf.SignatureKey); ok {
-		return fmt.Errorf("signature key of leaf %d is that of leaf %d: %w", l, other, errDuplicateKey)
+		return nil, fmt.Errorf("signature key of leaf %d is that of leaf %d: %w", l, other, errDuplicateKey)
 	}
 	*at = &leafEntry{raw: string(raw), support: support}
-	refreshPages(pages)
 	t.index.Load().addLeaf(l, *at)
-	return nil
+	return pages, nil
 }
 
 // intern returns a support that is equal to s, the same one for equal ones

@@ -238,6 +238,16 @@ func (p *page) refresh() {
 	}
 }
 
+// refreshAll is refresh for an owned page and all below it.
+func (p *page) refreshAll() {
+	if p.kids != nil {
+		for _, k := range p.kids {
+			k.refreshAll()
+		}
+	}
+	p.refresh()
+}
+
 // own returns p itself or a copy of it for the edit e. A blank page gets
 // room: for leaves at the bottom, for pages above.
 func (p *page) own(e *treeEdit, bottom bool) *page {
