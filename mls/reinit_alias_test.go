@@ -1,6 +1,10 @@
 package mls
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/comity-im/comity/internal/tlspl"
+)
 
 // TestReInitOfStateIsItsOwn overwrites the buffer in which a ReInit came by
 // value: the State of the epoch that it began must not change.
@@ -12,7 +16,7 @@ func TestReInitOfStateIsItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var received MLSMessage
-	if err := Unmarshal(b, &received); err != nil {
+	if err := tlspl.Unmarshal(b, &received); err != nil {
 		t.Fatal(err)
 	}
 	sc, err := w.group.StageCommit(&received)
