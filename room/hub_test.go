@@ -278,6 +278,28 @@ func TestSpoiltProposals(t *testing.T) {
 	}
 }
 
+// TestSpoiltLeaveNeedsNoOtherRight: one who may leave, but not remove single
+// clients of its own, can't stop the room by a leave with wrong membership
+// tags: one who may kick still can.
+func TestSpoiltLeaveNeedsNoOtherRight(t *testing.T) {
+	for _, by := range []string{"alice/1"} {
+		w := stage(t, actorTemplate(t, []Capability{CanRemoveSelf}, nil, every([]uint32{RoleMember, roleActor})))
+		var messages []mls.MLSMessage
+		for _, p := range []mls.Proposal{mls.SelfRemoveProposal(), w.remove("bob/2"), w.participants(nil, []mimi.URI{user("bob")}, nil)} {
+			m, err := w.members["bob/1"].group.Propose(p, nil)
+			w.ok(err)
+			spoilt := w.wire(m)
+			spoilt.PublicMessage.MembershipTag[0] ^= 1
+			messages = append(messages, spoilt)
+		}
+		next, _, err := w.update("bob/1", &mimi.UpdateRequest{Message: messages[0], MoreProposals: messages[1:]})
+		w.ok(err)
+		w.advance(next, &mimi.FanoutMessage{Message: messages[0], MoreProposals: messages[1:]})
+		w.want(w.by(by, w.remove("bob/1")), by, nil)
+		w.want(w.by("alice/1"), "the room goes on", nil)
+	}
+}
+
 // TestBanIsNotShakenOff: one who is being banned can't get rid of that by
 // removing the client that proposed it.
 func TestBanIsNotShakenOff(t *testing.T) {

@@ -43,6 +43,8 @@ type motion struct {
 	user   mimi.URI
 	joiner *Client // set for the sender of an external commit
 
+	leaving bool // the user's own removal from the list is pending, and a commit removes its client without naming that
+
 	moves   []roleMove
 	added   []Client // clients to add; Leaf is not known yet
 	removed []Client
@@ -118,6 +120,7 @@ func (v *View) resolve(qs []mls.QueuedProposal, joiner *Client, pending []mls.Qu
 				// it: the membership tag of its SelfRemove was spoilt.
 				if c, ok := v.roster.leaves.get(r.Removed); ok {
 					m = d.motion(c.User)
+					m.leaving = v.leaves(c.User, pending)
 				}
 			}
 		case mls.SenderNewMemberCommit:

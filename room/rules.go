@@ -132,6 +132,8 @@ func (p *Policy) authoriseRemoval(m *motion, role *Role, c Client) error {
 	switch {
 	case c.User == m.user && moved && mv.to == RoleNone:
 		return nil // leaves, authorised with the move
+	case c.User == m.user && m.leaving && !p.Base.FixedMembership && role.Can(CanRemoveSelf):
+		return nil // leaves by proposals that no member can commit
 	case c.User == m.user && role.Can(CanRemoveOwnClient):
 		return nil
 	case c.User == m.user:
