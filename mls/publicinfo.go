@@ -48,6 +48,9 @@ func (g *PublicGroup) AttachGroupInfo(sc *StagedCommit, gi *GroupInfo) error {
 	if err := g.staged(sc); err != nil {
 		return err
 	}
+	if gi == nil {
+		return fmt.Errorf("%w: no GroupInfo to attach", ErrInvalidMessage)
+	}
 	if gi.Signer != sc.Committer {
 		return fmt.Errorf("%w: GroupInfo signed by leaf %d, the commit by leaf %d", ErrUnknownSender, gi.Signer, sc.Committer)
 	}
