@@ -153,6 +153,9 @@ func (s *staged) finish(err error) {
 func (r *chat) dropStaged(t *turn, outcome error) {
 	st := r.staged
 	r.staged = nil
+	if r.group != nil {
+		r.group.Discard(st.sc)
+	}
 	t.batch.Remove(bucketStaged(r.uri), rowStaged)
 	t.after = append(t.after, func() { st.finish(outcome) })
 }

@@ -2,6 +2,7 @@ package mls
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -32,7 +33,7 @@ type CommitOptions struct {
 // Commit makes a commit of the pending and the given proposals, with a
 // Welcome for those that it adds and a GroupInfo of the new epoch. The group
 // stays as it is: pass the result to Merge once the hub accepted the commit,
-// or drop it. A crash in between is survived by SealStaged. If
+// or to Discard. A crash in between is survived by SealStaged. If
 // Config.HandshakeFormat makes the commit an encrypted one, its key is used
 // up, whether the commit is sent or not: store Records before sending it.
 //
@@ -496,21 +497,42 @@ func (g *Group) Merge(sc *StagedCommit) error {
 		return nil
 	}
 	g.retire(sc)
-	for x, k := range g.keys {
-		if n := p.keys[x]; len(n) == 0 || &n[0] != &k[0] {
-			wipe(k)
-		}
-	}
+	g.keys.wipeBut(p.keys)
 	for _, k := range g.updates {
-		if n := p.keys[leafPosition(p.own)]; len(n) == 0 || &n[0] != &k[0] {
-			wipe(k)
-		}
+		treeKeys{leafPosition(p.own): k}.wipeBut(p.keys)
 	}
 	if p.signer != nil {
 		g.signer = p.signer
 	}
 	g.enter(sc.After, p.own, p.secrets, p.keys)
 	return nil
+}
+
+// Discard destroys the secrets of a staged commit that will not be merged: it
+// was refused, or another one won. It does nothing to one that was merged or
+// discarded before.
+func (g *Group) Discard(sc *StagedCommit) {
+	p := sc.private
+	sc.private = nil
+	if p == nil {
+		return
+	}
+	if p.use != nil {
+		p.use.discard()
+	}
+	p.secrets.wipe()
+	kept := maps.Clone(g.keys) // a staged commit shares what it did not change
+	if own, ok := p.keys[leafPosition(p.own)]; ok {
+		for _, k := range g.updates {
+			if len(own) > 0 && len(k) > 0 && &own[0] == &k[0] {
+				if kept == nil {
+					kept = make(treeKeys)
+				}
+				kept[leafPosition(p.own)] = k
+			}
+		}
+	}
+	p.keys.wipeBut(kept)
 }
 
 // retire keeps of the current epoch what late application messages need.

@@ -200,6 +200,24 @@ func (p *ratchetPair) UnmarshalTLS(r *tlspl.Reader) {
 	}
 }
 
+// fits reports whether the keys have the lengths of the suite.
+func (p *ratchetPair) fits(s *suite) bool {
+	for _, x := range p {
+		if x == nil {
+			continue
+		}
+		if len(x.secret) != s.nh() {
+			return false
+		}
+		for _, k := range x.skipped {
+			if len(k.key) != s.keySize || len(k.nonce) != nonceSize {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // pendingRecord is the stored form of a pending proposal:
 //
 //	struct {
@@ -377,7 +395,11 @@ func (g *memberRecord) UnmarshalTLS(r *tlspl.Reader) {
 			if g.updates == nil {
 				g.updates = make(map[string][]byte)
 			}
-			g.updates[public] = r.OpaqueCopy(0)
+			private := r.OpaqueCopy(0)
+			if len(private) == 0 {
+				r.Failf("empty private key of an Update")
+			}
+			g.updates[public] = private
 		}
 	})
 }
@@ -552,6 +574,9 @@ func (g *Group) loadTrees(records map[string][]byte) error {
 			}
 			if pair[applicationRatchet] == nil || (pair[handshakeRatchet] == nil) != t.applicationOnly {
 				return fmt.Errorf("%w: record %q lacks a ratchet", ErrState, key)
+			}
+			if !pair.fits(g.suite) {
+				return fmt.Errorf("%w: record %q holds keys of another length", ErrState, key)
 			}
 			t.senders[LeafIndex(at)] = (*[2]*ratchet)(pair)
 			t.storedSenders[LeafIndex(at)] = true

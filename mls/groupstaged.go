@@ -142,6 +142,14 @@ func (g *Group) LoadStaged(b []byte, signers ...Signer) (*StagedCommit, error) {
 	if err := s.keys.check(sc.After.tree); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
+	for _, secret := range s.secrets.fields() {
+		if len(*secret) != g.suite.nh() {
+			return nil, fmt.Errorf("%w: secrets of the staged commit have another length", ErrState)
+		}
+	}
+	if !macEqual(g.suite.confirmationTag(s.secrets.confirmation, sc.After.context.ConfirmedTranscriptHash), sc.After.ConfirmationTag()) {
+		return nil, fmt.Errorf("%w: the secrets of the staged commit are not those of its confirmation tag", ErrState)
+	}
 	sc.private = &stagedPrivate{own: g.own, secrets: &s.secrets, keys: s.keys, content: s.content}
 	leaf, _ := sc.After.Member(g.own)
 	if !bytes.Equal(leaf.SignatureKey, g.signer.Public()) {
