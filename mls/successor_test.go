@@ -275,6 +275,10 @@ func TestBranch(t *testing.T) {
 	p.Extensions = Extensions{{ExtensionAppDataDictionary, mustMarshal(AppDataDictionary{{testComponent, []byte("x")}})}}
 	n0, sc, err := g.Branch(p)
 	noError(t, err)
+	p.ForcePath = true
+	if _, forced, err := g.Branch(p); err != nil || sc.HasPath || !forced.HasPath {
+		t.Errorf("a path: %v, forced: %+v, %v", sc.HasPath, forced, err)
+	}
 	if !bytes.Equal(before, groupImage(t, g)) {
 		t.Error("branching changed the group")
 	}
